@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"pretrain/configs"
+	"pretrain/data/mix"
+	"pretrain/data/pack"
+	"pretrain/data/prepare"
+	"pretrain/data/read"
+	"pretrain/data/shard"
+	"pretrain/internal/prng"
+	"pretrain/internal/problem"
+	"pretrain/internal/vfs"
+	"pretrain/model"
+	"pretrain/schedule"
+	"pretrain/tokenizer"
+	"pretrain/tokenizer/hf"
+	"pretrain/train/eval"
+	"pretrain/train/feed"
+	"pretrain/train/metrics"
+)
+
+// corpus is the prepared data of a run: token shards for training and validation, and the tokenizer that made them.
+type corpus struct {
+	tokenizer     *hf.Tokenizer
+	tokenizerJSON []byte
+	sources       map[string]*source
+}
+
+// source is one prepared source.
+type source struct {
+	train, validation *shard.Corpus // validation is nil where a prepared source has none
+	heldOut           string        // the validation text itself; "" where there is none
+	where             string        // for the user
+	cached            bool
+}
+
+// cacheDir is where prepared data is kept: PRETRAIN_CACHE, or a folder of the user's cache.
+func cacheDir() (string, error) {
+	if dir := os.Getenv("PRETRAIN_CACHE"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find a cache folder (set PRETRAIN_CACHE to one): %w", err)
+	}
+	return filepath.Join(dir, "pretrain"), nil
+}
+
+// openCorpus prepares what is raw, finds what is prepared, and opens it all. Close it.
+func openCorpus(ctx context.Context, r *configs.Resolved, console *metrics.Console) (*corpus, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	c := &corpus{sources: map[string]*source{}}
+	tok, err := tokenizerFor(r)
+	if err != nil {
+		return nil, err
+	}
+	configured := r.Run.Data.Mix().Sources
+	for _, name := range slices.Sorted(maps.Keys(configured)) {
+		s, json, err := openSource(ctx, r, name, configured[name], cache, tok, console)
+		if err != nil {
+			c.Close()
+			return nil, err
+		}
+		c.sources[name] = s
+		if c.tokenizerJSON == nil {
+			c.tokenizerJSON = json
+		}
+		if hash := shard.HashTokenizer(c.tokenizerJSON); s.train.CheckTokenizer(hash) != nil {
+			err := s.train.CheckTokenizer(hash)
+			c.Close()
+			return nil, fmt.Errorf("source %s: %w", name, err)
+		}
+	}
+	c.tokenizer, err = hf.New(c.tokenizerJSON, r.Run.Tokenizer.BOS, r.Run.Tokenizer.EOS)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Close lets go of the shards.
+func (c *corpus) Close() {
+	for _, s := range c.sources {
+		for _, part := range []*shard.Corpus{s.train, s.validation} {
+			if part != nil {
+				_ = part.Close() // read only
+			}
+		}
+	}
+}
+
+// openSource opens one source; it also returns the tokenizer.json it was made with.
+func openSource(ctx context.Context, r *configs.Resolved, name string, m mix.Source, cache string, tok prepare.Tokenizer, console *metrics.Console) (*source, []byte, error) {
+	if m.Format != mix.FormatText {
+		return nil, nil, r.Locate("data", problem.Problem{Key: "sources." + name + ".format", Value: string(m.Format), Want: "text: this version trains on text only"})
+	}
+	if _, err := os.Stat(filepath.Join(m.Path, "train.idx")); err == nil {
+		return openPrepared(m.Path)
+	}
+	stages := stageBars{console: console, name: name}
+	spec := read.Default(m.Path)
+	spec.Name, spec.TextField, spec.IDField = name, m.Fields.Text, m.Fields.ID
+	v := r.Run.Data.Validation
+	p, err := prepare.Run(ctx, prepare.Options{
+		Source:    spec,
+		Config:    prepare.Config{ValidationFraction: v.Fraction, ValidationMax: v.MaxBytes, TokenizerSample: r.Run.Tokenizer.MaxTrainBytes},
+		CacheDir:  cache,
+		Tokenizer: tok,
+		Progress:  stages.show,
+	})
+	stages.close()
+	if err != nil {
+		return nil, nil, fmt.Errorf("prepare source %s: %w", name, r.Locate("data", err))
+	}
+	s, json, err := openPrepared(p.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.cached = p.Cached
+	return s, json, nil
+}
+
+// openPrepared opens a folder that prepare wrote.
+func openPrepared(dir string) (*source, []byte, error) {
+	s := &source{where: dir}
+	json, err := os.ReadFile(filepath.Join(dir, "tokenizer.json"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("a folder of shards needs the tokenizer that made them: %w", err)
+	}
+	if s.train, err = openShard(filepath.Join(dir, "train")); err != nil {
+		return nil, nil, err
+	}
+	s.validation, err = openShard(filepath.Join(dir, "validation"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, shard.ErrNotCommitted) {
+		return nil, nil, err
+	}
+	if text := filepath.Join(dir, "validation.txt"); s.validation != nil {
+		if _, err := os.Stat(text); err == nil {
+			s.heldOut = text
+		}
+	}
+	return s, json, nil
+}
+
+func openShard(prefix string) (*shard.Corpus, error) {
+	r, err := shard.Open(vfs.OS, prefix)
+	if err != nil {
+		return nil, err
+	}
+	c, err := r.Corpus()
+	if err != nil {
+		_ = r.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// plan lays out the order of the data over the run.
+func (c *corpus) plan(r *configs.Resolved) (*mix.Plan, error) {
+	phases := map[string]int64{}
+	for _, s := range r.Schedule.Spans() {
+		if _, seen := phases[string(s.Phase)]; !seen {
+			phases[string(s.Phase)] = s.From
+		}
+	}
+	available := map[string]mix.Available{}
+	for name, s := range c.sources {
+		m, _ := s.train.Manifest()
+		available[name] = mix.Available{Index: s.train, Hash: m.Tokenizer + m.Source + m.Files[".bin"].XXH3}
+	}
+	plan, err := mix.Expand(r.Run.Data.Mix(), mix.Run{
+		Key: prng.New(r.Run.Seed).Split("data"), Steps: r.Plan.Steps(), SeqLen: r.Run.Model.MaxSeqLen,
+		Batches: rows{r.Plan}, Phases: phases, Params: float64(r.Run.Model.Count().NonEmbedding),
+	}, available)
+	if err != nil {
+		return nil, r.Locate("data", err)
+	}
+	return plan, nil
+}
+
+// rows is a batch plan as the mix counts it.
+type rows struct{ *schedule.Plan }
+
+func (p rows) SequencesBefore(step int64) int64 { return p.TokensBefore(step) / p.SequenceLength() }
+func (p rows) SequencesAt(step int64) int       { return int(p.Plan.SequencesAt(step)) }
+
+// assembler makes the batches of a plan.
+func (c *corpus) assembler(r *configs.Resolved, plan *mix.Plan) feed.Assembler {
+	a := feed.Assembler{Plan: plan, Micro: int(r.Derived.MicroBatch)}
+	for _, name := range plan.Sources() {
+		a.Sources = append(a.Sources, feed.Source{
+			Corpus:  c.sources[name].train,
+			Options: pack.Options{Pad: c.tokenizer.EOS(), MaskBoundary: r.Run.Data.MaskBoundary},
+		})
+	}
+	return a
+}
+
+// validation is the held-out text of each source that has some.
+func (c *corpus) validation(m model.Config) map[string]eval.Set {
+	bytes := make([]int32, m.VocabSize)
+	for id := range c.tokenizer.VocabSize() {
+		if !c.tokenizer.IsSpecial(uint32(id)) {
+			bytes[id] = int32(len(c.tokenizer.Bytes(uint32(id))))
+		}
+	}
+	sets := map[string]eval.Set{}
+	for name, s := range c.sources {
+		if s.validation != nil && s.validation.Docs() > 0 {
+			sets[name] = eval.Set{Corpus: s.validation, EOS: c.tokenizer.EOS(), TokenBytes: bytes}
+		}
+	}
+	return sets
+}
+
+// tokenizerFor is the tokenizer of a run: the file it names, or one to be trained.
+func tokenizerFor(r *configs.Resolved) (prepare.Tokenizer, error) {
+	c := r.Run.Tokenizer
+	if c.Path != "" {
+		json, err := os.ReadFile(c.Path)
+		if err != nil {
+			return nil, fmt.Errorf("tokenizer.path: %w", err)
+		}
+		return givenTokenizer{c, json}, nil
+	}
+	return trainedTokenizer{c}, nil
+}
+
+// trainedTokenizer trains a tokenizer on the documents it is given.
+type trainedTokenizer struct{ tokenizer.Config }
+
+func (t trainedTokenizer) Key() string { return fmt.Sprintf("train %+v", t.Config) }
+
+func (t trainedTokenizer) Build(ctx context.Context, documents iter.Seq[string], progress func(int64)) ([]byte, error) {
+	return hf.Train(ctx, t.Config, documents, progress)
+}
+
+func (t trainedTokenizer) Open(json []byte) (prepare.Encoder, error) {
+	return hf.New(json, t.BOS, t.EOS)
+}
+
+// givenTokenizer is a tokenizer.json.
+type givenTokenizer struct {
+	tokenizer.Config
+	json []byte
+}
+
+func (t givenTokenizer) Key() string { return "file " + shard.HashTokenizer(t.json) }
+
+func (t givenTokenizer) Build(context.Context, iter.Seq[string], func(int64)) ([]byte, error) {
+	return t.json, nil
+}
+
+func (t givenTokenizer) Open(json []byte) (prepare.Encoder, error) { return hf.New(json, t.BOS, t.EOS) }
+
+// stageBars shows the progress of a preparation, a bar for each stage.
+type stageBars struct {
+	console *metrics.Console
+	name    string
+	stage   prepare.Stage
+	bar     *metrics.Progress
+	done    int64
+}
+
+func (b *stageBars) show(p prepare.Progress) {
+	if p.Stage != b.stage {
+		b.close()
+		b.stage, b.done = p.Stage, 0
+		b.bar = b.console.Progress(fmt.Sprintf("%s: %s", b.name, p.Stage), p.Total, metrics.Bytes)
+	}
+	b.bar.Add(p.Done - b.done)
+	b.done = p.Done
+}
+
+func (b *stageBars) close() {
+	if b.bar != nil {
+		b.bar.Close()
+		b.bar = nil
+	}
+}

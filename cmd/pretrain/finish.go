@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"pretrain/data/stats/baseline"
+	"pretrain/internal/atomicfile"
+	"pretrain/internal/prng"
+	"pretrain/internal/vfs"
+	"pretrain/model/generate"
+	"pretrain/train"
+	"pretrain/train/checkpoint"
+	"pretrain/train/metrics"
+)
+
+// finish ends a run that reached its last step: sample, baselines, result.json, and what there is to see and do next.
+func (j *job) finish(ctx context.Context, trained int64, took time.Duration, start time.Time, asJSON bool) error {
+	if err := j.run.Metrics.Flush(); err != nil {
+		return err
+	}
+	r := &result{
+		RunDir: j.dir, Step: j.run.Step, Tokens: j.run.Batches.TokensBefore(j.run.Step), TrainLoss: metrics.Number(j.run.Loop.LossEMA),
+		GzipBPB: metrics.Number(math.NaN()), XZBPB: metrics.Number(math.NaN()),
+	}
+	last, err := j.lastValidation()
+	if err != nil {
+		return err
+	}
+	r.ValLoss, r.ValBPB = last.ValLoss, last.ValBPB
+	if err := j.sample(ctx, j.run.State, j.run.Step); err != nil {
+		return err
+	}
+	if sizes, err := j.baselines(ctx); err != nil {
+		return err
+	} else if sizes.Raw > 0 {
+		r.GzipBPB, r.XZBPB = metrics.Number(sizes.GzipBPB()), metrics.Number(sizes.XZBPB())
+	}
+	perSecond := float64(r.Tokens) / j.run.Loop.TrainSeconds
+	r.TokensPerSecond = metrics.Number(perSecond)
+	r.MFU = metrics.Number(perSecond * j.decoder.FLOPsPerToken().Total() / j.peak)
+	r.Seconds = time.Since(start).Seconds()
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	err = atomicfile.WriteFile(vfs.OS, filepath.Join(j.dir, "result.json"), func(w io.Writer) error {
+		_, err := w.Write(append(text, '\n'))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return j.show(r, asJSON)
+}
+
+// finished says of a run that needs nothing more what it came to.
+func (j *job) finished(meta checkpoint.Meta, asJSON bool) error {
+	r, err := readResult(j.dir)
+	if err != nil {
+		return err
+	}
+	if r == nil { // killed between its last checkpoint and result.json: the run is whole, only its summary is missing
+		r = &result{RunDir: j.dir, Step: meta.Step, Tokens: meta.Tokens, TrainLoss: metrics.Number(meta.Loop.LossEMA),
+			ValLoss: metrics.Number(math.NaN()), ValBPB: metrics.Number(math.NaN()), GzipBPB: metrics.Number(math.NaN()),
+			XZBPB: metrics.Number(math.NaN()), TokensPerSecond: metrics.Number(math.NaN()), MFU: metrics.Number(math.NaN())}
+	}
+	j.say("this run is finished: step %d of %d is saved in %s. Train longer with --set train.tokens=…, or start another with --run-dir.",
+		meta.Step, j.config.Derived.Steps, j.dir)
+	return j.show(r, asJSON)
+}
+
+// show prints the result: one JSON object, or a summary for people.
+func (j *job) show(r *result, asJSON bool) error {
+	if asJSON {
+		text, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(j.stdout, "%s\n", text)
+		return err
+	}
+	w := j.stdout
+	fmt.Fprintf(w, "\nvalidation  %.4f nats per token\n\n", float64(r.ValLoss))
+	if !math.IsNaN(float64(r.GzipBPB)) {
+		fmt.Fprintf(w, "bits per byte of the same held-out text (less is better)\n")
+		fmt.Fprintf(w, "  this model  %.3f\n  gzip -9     %.3f\n  xz -9e      %.3f\n\n", float64(r.ValBPB), float64(r.GzipBPB), float64(r.XZBPB))
+	} else {
+		fmt.Fprintf(w, "bits per byte of held-out text: %.3f\n\n", float64(r.ValBPB))
+	}
+	fmt.Fprintf(w, "%s tokens at %s tokens/s, MFU %.0f%%, %s in all\n\n", si(r.Tokens), si(int64(r.TokensPerSecond)), 100*float64(r.MFU), time.Duration(r.Seconds*1e9).Round(time.Second))
+	fmt.Fprintf(w, "run        %s\n", r.RunDir)
+	fmt.Fprintf(w, "  config.yaml, tokenizer.json, metrics.jsonl, sample.txt, train.log, result.json, checkpoints/step-%09d\n\n", r.Step)
+	fmt.Fprintf(w, "try next\n")
+	fmt.Fprintf(w, "  pretrain config explain --config quickstart            what decided this run, value by value\n")
+	fmt.Fprintf(w, "  pretrain --config quickstart --run-dir runs/mine --set data.path=DIR   on your own text, JSONL or Parquet\n")
+	fmt.Fprintf(w, "  pretrain --config quickstart --run-dir runs/cosine --set schedule.kind=cosine\n")
+	return nil
+}
+
+// lastValidation is the final measurement, from metrics.jsonl's last line.
+func (j *job) lastValidation() (metrics.Eval, error) {
+	none := metrics.Eval{ValLoss: metrics.Number(math.NaN()), ValBPB: metrics.Number(math.NaN())}
+	file, err := vfs.OS.Open(filepath.Join(j.dir, "metrics.jsonl"))
+	if err != nil {
+		return none, err
+	}
+	defer file.Close()
+	for record, err := range metrics.Records(file) {
+		if err != nil {
+			return none, err
+		}
+		if record.Eval != nil {
+			none = *record.Eval
+		}
+	}
+	return none, nil
+}
+
+// baselines are what general compressors make of the held-out text; zero where there is none, or more than one source.
+func (j *job) baselines(ctx context.Context) (baseline.Sizes, error) {
+	for _, s := range j.corpus.sources {
+		if len(j.corpus.sources) == 1 && s.heldOut != "" {
+			return baseline.Measure(ctx, s.heldOut)
+		}
+	}
+	return baseline.Sizes{}, nil
+}
+
+// sample continues the configured prompts and appends them to sample.txt; at the end of the run it prints them, too.
+func (j *job) sample(ctx context.Context, s *train.State, step int64) error {
+	c := j.config.Run.Sample
+	if c.Tokens == 0 {
+		return nil
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "--- sample after step %d, temperature %g\n", step, c.Temperature)
+	key := prng.New(j.config.Run.Seed).Split("sample").SplitN(uint64(step))
+	for i, prompt := range c.Prompts {
+		ids, err := j.corpus.tokenizer.Encode(prompt)
+		if err != nil {
+			return err
+		}
+		eos := j.corpus.tokenizer.EOS() // what stands before a document in training
+		ids, err = j.sampler.Continue(ctx, s.Tensors, append([]uint32{eos}, ids...), generate.Options{
+			Tokens: int(c.Tokens), Temperature: c.Temperature, Stop: int64(eos), Key: key.SplitN(uint64(i)),
+		})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&text, "%s%s\n---\n", prompt, j.corpus.tokenizer.Decode(ids))
+	}
+	j.say("%s", strings.TrimSuffix(text.String(), "\n"))
+	path := filepath.Join(j.dir, "sample.txt")
+	return atomicfile.WriteFile(vfs.OS, path, func(w io.Writer) error {
+		_, err := io.WriteString(w, text.String())
+		return err
+	})
+}
+
+// si writes a count with three digits and a metric suffix.
+func si(n int64) string {
+	units := []string{"", "k", "M", "B", "T"}
+	v, i := float64(n), 0
+	for v >= 999.5 && i < len(units)-1 {
+		v, i = v/1000, i+1
+	}
+	if i == 0 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%.3g%s", v, units[i])
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"pretrain/configs"
+	"pretrain/model"
+	"pretrain/train"
+
+	"github.com/spf13/cobra"
+)
+
+// plan is what a run will take, before it takes it.
+type plan struct {
+	Name string `json:"name"`
+	model.Counts
+	FLOPsPerToken float64     `json:"flops_per_token"`
+	FLOPs         model.FLOPs `json:"flops_per_token_parts"`
+	TotalFLOPs    float64     `json:"total_flops"`
+	configs.Derived
+	StateBytes      int64       `json:"state_bytes"`
+	CheckpointBytes int64       `json:"checkpoint_bytes"` // of all that are kept at once
+	Batches         []batchStep `json:"batches"`
+	Phases          []phaseSpan `json:"phases"`
+	Seconds         float64     `json:"seconds,omitempty"`
+}
+
+type batchStep struct {
+	Step   int64 `json:"step"`
+	Tokens int64 `json:"tokens"`
+}
+
+type phaseSpan struct {
+	Phase string  `json:"phase"`
+	From  int64   `json:"from"`
+	To    int64   `json:"to"`
+	LR    float64 `json:"lr"` // at its last step
+}
+
+func newPlan(stdout io.Writer) *cobra.Command {
+	var f configFlags
+	var asJSON bool
+	var speed float64
+	cmd := &cobra.Command{
+		Use: "plan --config NAME_OR_FILE", Short: "Say what a run will take: parameters, FLOPs, steps, phases, disk, hours", Args: noArgs,
+		Long:    "Say what a run will take, without training and without its data being there.",
+		Example: "  pretrain plan --config 2b --tokens-per-second 1.2e6",
+		RunE: func(*cobra.Command, []string) error {
+			r, err := f.load(configs.LoadWithoutFiles)
+			if err != nil {
+				return err
+			}
+			p := makePlan(r, speed)
+			if asJSON {
+				return printJSON(stdout, p)
+			}
+			return p.print(stdout, r)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().Float64Var(&speed, "tokens-per-second", 0, "measured or hoped-for speed of all devices together, to give hours")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as one JSON object")
+	return cmd
+}
+
+func makePlan(r *configs.Resolved, speed float64) plan {
+	m := r.Run.Model
+	if m.VocabSize == 0 { // the tokenizer's, which is not looked at here
+		m.VocabSize = r.Run.Tokenizer.VocabSize
+	}
+	p := plan{
+		Name: r.Run.Name, Counts: m.Count(), FLOPs: m.FLOPsPerToken(), Derived: r.Derived,
+		StateBytes: train.NewLayout(m, r.Run.Optimizer).Bytes(),
+	}
+	p.FLOPsPerToken = p.FLOPs.Total()
+	p.TotalFLOPs = p.FLOPsPerToken * float64(r.Derived.Tokens)
+	kept := int64(r.Run.Checkpoint.Keep)
+	if every := r.Run.Checkpoint.KeepEvery.Resolve(r.Plan.Steps(), r.Plan.StepAt); every > 0 {
+		kept += r.Plan.Steps() / every
+	}
+	p.CheckpointBytes = kept * p.StateBytes
+	for _, s := range r.Plan.Stages() {
+		p.Batches = append(p.Batches, batchStep{s.Step, s.Sequences * r.Plan.SequenceLength()})
+	}
+	for _, s := range r.Schedule.Spans() {
+		p.Phases = append(p.Phases, phaseSpan{string(s.Phase), s.From, s.To, r.Schedule.LR(s.To - 1)})
+	}
+	if speed > 0 {
+		p.Seconds = float64(r.Derived.Tokens) / speed
+	}
+	return p
+}
+
+func (p plan) print(stdout io.Writer, r *configs.Resolved) error {
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	row := func(key, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", key, fmt.Sprintf(format, args...)) }
+	row("run", "%s", p.Name)
+	row("parameters", "%d in all, %d without embeddings", p.Total, p.NonEmbedding)
+	row("FLOPs a token", "%.4g: 6·N %.4g with the output projection, causal attention %.4g", p.FLOPsPerToken, p.FLOPs.Dense, p.FLOPs.Attention)
+	row("FLOPs in all", "%.4g", p.TotalFLOPs)
+	row("tokens", "%d in %d steps", p.Tokens, p.Steps)
+	for _, b := range p.Batches {
+		row("  batch", "%d tokens from step %d", b.Tokens, b.Step)
+	}
+	for _, s := range p.Phases {
+		row("  "+s.Phase, "steps %d to %d, learning rate %.4g at the end", s.From, s.To, s.LR)
+	}
+	row("state", "%s: weights and optimizer in fp32", bytesText(p.StateBytes))
+	row("checkpoints", "%s on disk at most", bytesText(p.CheckpointBytes))
+	if p.Seconds > 0 {
+		row("time", "%s", time.Duration(p.Seconds*1e9).Round(time.Second))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(stdout, "\nlearning rate over the run\n%s\n", curve(r))
+	return err
+}
+
+// curve draws the learning rate in 72 columns and 8 rows.
+func curve(r *configs.Resolved) string {
+	const columns, rows = 72, 8
+	steps, peak := r.Plan.Steps(), 0.0
+	var values [columns]float64
+	for i := range values {
+		values[i] = r.Schedule.LR(steps * int64(i) / columns)
+		peak = max(peak, values[i])
+	}
+	var b strings.Builder
+	for row := rows; row > 0; row-- {
+		fmt.Fprintf(&b, "%9.3g |", peak*float64(row)/rows)
+		line := make([]rune, columns)
+		for i, v := range values {
+			line[i] = ' '
+			if fill := v/peak*rows - float64(row-1); fill > 0 {
+				line[i] = []rune(" ▁▂▃▄▅▆▇█")[min(8, int(fill*8+0.5))]
+			}
+		}
+		fmt.Fprintf(&b, "%s\n", strings.TrimRight(string(line), " "))
+	}
+	fmt.Fprintf(&b, "%9s +%s\n%9s  0%*d", "", strings.Repeat("-", columns), "", columns-1, steps)
+	return b.String()
+}
+
+func bytesText(n int64) string { return si(n) + "B" }

@@ -1,0 +1,439 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"pretrain/configs"
+	"pretrain/internal/atomicfile"
+	"pretrain/internal/backend"
+	"pretrain/internal/prng"
+	"pretrain/internal/vfs"
+	"pretrain/model"
+	"pretrain/model/generate"
+	"pretrain/train"
+	"pretrain/train/checkpoint"
+	"pretrain/train/eval"
+	"pretrain/train/loss"
+	"pretrain/train/metrics"
+
+	"github.com/gomlx/compute"
+)
+
+// trainOptions are what the command line adds to a configuration.
+type trainOptions struct {
+	runDir  string
+	resume  string // auto, never, or a checkpoint's directory
+	backend string
+	verbose bool
+}
+
+// result is what a run comes to, the object that --json prints.
+type result struct {
+	RunDir          string         `json:"run_dir"`
+	Step            int64          `json:"step"`
+	Tokens          int64          `json:"tokens"`
+	TrainLoss       metrics.Number `json:"train_loss"` // smoothed over about the last 50 steps, nats per token
+	ValLoss         metrics.Number `json:"val_loss"`
+	ValBPB          metrics.Number `json:"val_bpb"`
+	GzipBPB         metrics.Number `json:"gzip_bpb"`
+	XZBPB           metrics.Number `json:"xz_bpb"`
+	TokensPerSecond metrics.Number `json:"tokens_per_second"` // over the whole training, validation apart
+	MFU             metrics.Number `json:"mfu"`
+	Seconds         float64        `json:"seconds"` // of this process, all stages
+}
+
+// job is a run being put together and taken apart again.
+type job struct {
+	config  *configs.Resolved
+	options trainOptions
+	console *metrics.Console
+	stdout  io.Writer
+	log     io.Writer // stderr and the run's log file
+
+	dir     string
+	backend compute.Backend
+	device  backend.Info
+	peak    float64
+	corpus  *corpus
+	decoder model.Decoder
+	eval    *eval.Evaluator
+	sampler *generate.Generator
+	run     *train.Run
+	closers []func() error
+}
+
+// defer_ has f called by close, last first.
+func (j *job) onClose(f func() error) { j.closers = append(j.closers, f) }
+
+func (j *job) close() error {
+	var err error
+	for i := len(j.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, j.closers[i]())
+	}
+	j.closers = nil
+	return err
+}
+
+// trainRun trains the configuration in its run directory: a new run, the rest of an interrupted one, or a word that it is
+// finished.
+func trainRun(ctx context.Context, r *configs.Resolved, o trainOptions, stdout, stderr io.Writer, asJSON bool) (err error) {
+	start := time.Now()
+	j := &job{config: r, options: o, stdout: stdout, log: stderr, console: metrics.NewConsole(stderr)}
+	defer func() { err = errors.Join(err, j.close()) }()
+
+	if j.dir, err = filepath.Abs(o.runDir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(j.dir, 0o755); err != nil {
+		return fmt.Errorf("make the run directory (choose another with --run-dir): %w", err)
+	}
+	lock, err := checkpoint.Lock(j.dir)
+	if err != nil {
+		return err
+	}
+	j.onClose(lock.Unlock)
+	store, err := checkpoint.Open(vfs.OS, filepath.Join(j.dir, "checkpoints"), checkpoint.Options{})
+	if err != nil {
+		return err
+	}
+	saved, err := j.saved(ctx, store)
+	if err != nil {
+		return err
+	}
+	if saved != nil {
+		if err := j.compare(saved.Meta); err != nil {
+			return err
+		}
+		if saved.Meta.Step >= r.Derived.Steps {
+			return j.finished(saved.Meta, asJSON)
+		}
+	}
+	if err := j.openLog(); err != nil {
+		return err
+	}
+	if err := j.build(ctx, store, saved); err != nil {
+		return err
+	}
+	j.say("training %s parameters (%s without embeddings) on %s, %s to step %d of %d",
+		si(j.decoder.Count().Total), si(j.decoder.Count().NonEmbedding), j.device.Devices[0], fromStep(j.run.Step), r.Derived.Steps, r.Derived.Steps)
+	first := j.run.Step
+	began := time.Now()
+	if err := j.run.Train(ctx); err != nil {
+		return err
+	}
+	trained := j.run.Batches.TokensBefore(j.run.Step) - j.run.Batches.TokensBefore(first)
+	return j.finish(ctx, trained, time.Since(began), start, asJSON)
+}
+
+func fromStep(step int64) string {
+	if step == 0 {
+		return "from the beginning"
+	}
+	return fmt.Sprintf("resuming after step %d", step)
+}
+
+// say writes a line to stderr and the log.
+func (j *job) say(format string, args ...any) { fmt.Fprintf(j.log, format+"\n", args...) }
+
+// openLog appends what is said to the run's log, too.
+func (j *job) openLog() error {
+	f, err := os.OpenFile(filepath.Join(j.dir, "train.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(f, "%s pretrain, process %d: %s\n", time.Now().Format(time.RFC3339), os.Getpid(), strings.Join(os.Args, " "))
+	j.log = io.MultiWriter(j.log, f)
+	j.onClose(f.Close)
+	return nil
+}
+
+// saved is the checkpoint to go on from, nil for a new run.
+func (j *job) saved(ctx context.Context, store *checkpoint.Store) (*checkpoint.State, error) {
+	state, err := store.LoadLatest(ctx, func(p *checkpoint.Problem) {
+		j.say("warning: %v: falling back to the checkpoint before it", p)
+	})
+	none := errors.Is(err, checkpoint.ErrNone)
+	switch j.options.resume {
+	case "auto":
+		if none {
+			return nil, nil
+		}
+		return state, err
+	case "never":
+		if !none {
+			return nil, usagef("%s has checkpoints already and --resume never was given: choose another --run-dir", j.dir)
+		}
+		return nil, nil
+	}
+	if !none {
+		return nil, usagef("%s has checkpoints already: --resume %s is for a new run, so choose another --run-dir", j.dir, j.options.resume)
+	}
+	path := filepath.Clean(j.options.resume)
+	var step int64
+	if _, err := fmt.Sscanf(filepath.Base(path), "step-%d", &step); err != nil {
+		return nil, usagef("--resume %s: want auto, never or a checkpoint's directory, such as runs/x/checkpoints/step-000001000", path)
+	}
+	from, err := checkpoint.Open(vfs.OS, filepath.Dir(path), checkpoint.Options{ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	return from.Load(ctx, step)
+}
+
+// compare lists what the configuration changed since the checkpoint, and refuses what it may not change.
+func (j *job) compare(meta checkpoint.Meta) error {
+	file, err := os.CreateTemp("", "pretrain-*.yaml")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	_, err = file.WriteString(meta.Config)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	old, err := configs.LoadWithoutFiles(file.Name(), nil)
+	if err != nil {
+		return fmt.Errorf("read the configuration in the checkpoint of step %d: %w", meta.Step, err)
+	}
+	var refused []string
+	for _, d := range configs.Compare(old, j.config, meta.Step) {
+		if d.Key == "name" {
+			continue
+		}
+		if d.Class == configs.Forbidden {
+			refused = append(refused, d.String())
+		} else {
+			j.say("changed since step %d: %s", meta.Step, d)
+		}
+	}
+	if len(refused) > 0 {
+		return usagef("%s was trained to step %d with another configuration; go on with that one, or choose another --run-dir:\n  %s",
+			j.dir, meta.Step, strings.Join(refused, "\n  "))
+	}
+	return nil
+}
+
+// build opens the backend and the data and puts the run together.
+func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpoint.State) error {
+	r := j.config
+	var err error
+	if j.backend, j.device, err = backend.Open(j.options.backend, backend.Options{Verbose: j.options.verbose}); err != nil {
+		return err
+	}
+	j.onClose(func() error { j.backend.Finalize(); return nil })
+	for _, w := range j.device.Warnings {
+		j.say("warning: %s: %s", w.What, w.Mend)
+	}
+	if j.corpus, err = openCorpus(ctx, r, j.console); err != nil {
+		return err
+	}
+	j.onClose(func() error { j.corpus.Close(); return nil })
+	if err := j.checkVocabulary(); err != nil {
+		return err
+	}
+	if saved != nil && saved.Meta.TokenizerHash != j.corpus.tokenizer.Hash() {
+		return fmt.Errorf("the run in %s was trained with another tokenizer (%.12s… there, %.12s… now): the weights know the old vocabulary; use another --run-dir",
+			j.dir, saved.Meta.TokenizerHash, j.corpus.tokenizer.Hash())
+	}
+	plan, err := j.corpus.plan(r)
+	if err != nil {
+		return err
+	}
+	if saved != nil && saved.Meta.DataManifestHash != plan.Manifest() {
+		return fmt.Errorf("the data of the run in %s has changed since step %d: what was trained on cannot be told any more; use another --run-dir", j.dir, saved.Meta.Step)
+	}
+	if err := j.describe(); err != nil {
+		return err
+	}
+
+	numerics := model.NumericsFor(j.backend, model.Precision(r.Run.Train.Precision))
+	j.decoder = model.Decoder{Config: r.Run.Model, Numerics: numerics, Remat: model.Remat(r.Run.Train.Remat)}
+	head := loss.Head{Numerics: numerics, SoftCap: r.Run.Model.LogitSoftCap, ZLoss: r.Run.Loss.ZLoss, ChunkTokens: r.Run.Loss.ChunkTokens}
+	program, err := train.NewProgram(j.backend, j.decoder, head, r.Run.Optimizer)
+	if err != nil {
+		return err
+	}
+	j.onClose(func() error { program.Finalize(); return nil })
+	if j.eval, err = eval.New(j.backend, j.decoder, head, int(r.Derived.MicroBatch)); err != nil {
+		return err
+	}
+	j.onClose(func() error { j.eval.Finalize(); return nil })
+	if j.sampler, err = generate.New(j.backend, j.decoder); err != nil {
+		return err
+	}
+	j.onClose(func() error { j.sampler.Finalize(); return nil })
+	if j.peak = j.device.Devices[0].PeakFLOPS; j.peak == 0 {
+		if j.peak, err = backend.MeasurePeak(j.backend); err != nil {
+			return err
+		}
+	}
+	j.run = &train.Run{
+		Program: program, Schedule: r.Schedule, Batches: r.Plan, Data: plan, Assembler: j.corpus.assembler(r, plan),
+		Validate: j.validate, Sample: j.sample, EvalEvery: r.Derived.EvalEvery, PeakFLOPS: j.peak,
+		SampleEvery: r.Run.Sample.Every.Resolve(r.Plan.Steps(), r.Plan.StepAt),
+		Loop:        checkpoint.LoopState{BestValLoss: math.Inf(1)},
+	}
+	if saved != nil {
+		j.run.Step, j.run.Loop = saved.Meta.Step, saved.Meta.Loop
+		j.run.State, err = train.FromCheckpoint(j.backend, program.Layout(), saved.Tensors)
+		saved.Tensors = nil
+	} else {
+		j.run.State, err = train.Init(j.backend, program.Layout(), prng.New(r.Run.Seed).Split("init"))
+	}
+	if err != nil {
+		return err
+	}
+	if err := j.openMetrics(); err != nil {
+		return err
+	}
+	return j.openSaver(store, plan.Manifest(), saved)
+}
+
+// checkVocabulary settles the model's vocabulary: the tokenizer's, unless a larger one was asked for.
+func (j *job) checkVocabulary() error {
+	size := j.corpus.tokenizer.VocabSize()
+	if m := &j.config.Run.Model; m.VocabSize == 0 {
+		m.VocabSize = size
+	} else if m.VocabSize < size {
+		return usagef("model.vocab_size: %d: want at least %d, the tokenizer's, or nothing: then it is the tokenizer's", m.VocabSize, size)
+	}
+	return nil
+}
+
+// describe writes the resolved configuration and the tokenizer into the run directory.
+func (j *job) describe() error {
+	for name, content := range map[string][]byte{"config.yaml": j.config.YAML(false), "tokenizer.json": j.corpus.tokenizerJSON} {
+		err := atomicfile.WriteFile(vfs.OS, filepath.Join(j.dir, name), func(w io.Writer) error {
+			_, err := w.Write(content)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (j *job) openMetrics() error {
+	m := j.config.Run.Metrics
+	file, err := metrics.OpenJSONL(vfs.OS, filepath.Join(j.dir, "metrics.jsonl"), j.run.Step)
+	if err != nil {
+		return err
+	}
+	sinks := metrics.Sinks{file, j.console.Training(metrics.Training{
+		Steps: j.config.Plan.Steps(), Tokens: j.config.Plan.Tokens(),
+		EverySteps: m.LogEvery.Resolve(j.config.Plan.Steps(), j.config.Plan.StepAt),
+	})}
+	if m.TensorBoard {
+		sink, err := metrics.OpenTensorBoard(vfs.OS, filepath.Join(j.dir, "tensorboard"), j.run.Step)
+		if err != nil {
+			return err
+		}
+		sinks = append(sinks, sink)
+	}
+	if m.Prometheus != "" {
+		sink, err := metrics.OpenPrometheus(m.Prometheus)
+		if err != nil {
+			return err
+		}
+		j.say("metrics for Prometheus at http://%s/metrics", sink.Address())
+		sinks = append(sinks, sink)
+	}
+	j.run.Metrics = sinks
+	j.onClose(sinks.Close)
+	return nil
+}
+
+func (j *job) openSaver(store *checkpoint.Store, manifest string, saved *checkpoint.State) error {
+	c, plan := j.config.Run.Checkpoint, j.config.Plan
+	config := checkpoint.Default()
+	config.EverySteps, config.EveryTime = j.config.Derived.CheckpointEvery, c.EveryTime.Std()
+	if t, ok := c.Every.Time(); ok {
+		config.EveryTime = t.Std()
+	}
+	config.Keep, config.GiveUpAfter = c.Keep, c.GiveUpAfter.Std()
+	if tokens, ok := c.KeepEvery.Tokens(); ok {
+		config.KeepEveryTokens = int64(tokens)
+	} else {
+		config.KeepEverySteps = c.KeepEvery.Resolve(plan.Steps(), plan.StepAt)
+	}
+	writer := checkpoint.NewWriter(store, config, func(e checkpoint.Event) {
+		if e.Err != nil {
+			j.say("warning: checkpoint of step %d not saved: %v (next try in %v)", e.Step, e.Err, e.RetryIn.Round(time.Second))
+		}
+		if e.PruneErr != nil {
+			j.say("warning: old checkpoints not deleted: %v", e.PruneErr)
+		}
+	})
+	j.onClose(func() error { return writer.Close(context.Background()) })
+	text := string(j.config.YAML(false))
+	j.run.Saver = &train.Saver{Writer: writer, Config: config, Meta: checkpoint.Meta{
+		Config: text, DataManifestHash: manifest, TokenizerHash: j.corpus.tokenizer.Hash(), Versions: j.versions(),
+	}}
+	if saved != nil && filepath.Dir(saved.Path) == store.Dir() {
+		j.run.Saver.Resumed(saved.Meta.Step)
+	}
+	return nil
+}
+
+// versions are what a checkpoint was made by.
+func (j *job) versions() map[string]string {
+	v := map[string]string{"go": runtime.Version(), "plugin": j.device.PluginVersion, "platform": j.device.Platform}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, d := range info.Deps {
+			if strings.HasPrefix(d.Path, "github.com/gomlx/") || d.Path == "github.com/daulet/tokenizers" {
+				v[d.Path] = d.Version
+			}
+		}
+	}
+	return v
+}
+
+// validate measures every source's held-out text, the whole of it the last time.
+func (j *job) validate(ctx context.Context, s *train.State, last bool) (eval.Result, error) {
+	tokens := int64(j.config.Run.Eval.Tokens)
+	if last && j.config.Run.Eval.AtEnd {
+		tokens = 0
+	}
+	var total eval.Result
+	var nats float64
+	for _, set := range j.corpus.validation(j.decoder.Config) {
+		r, err := j.eval.Validate(ctx, s.Tensors, set, tokens, nil)
+		if err != nil {
+			return total, err
+		}
+		total.Tokens += r.Tokens
+		total.Bytes += r.Bytes
+		nats += r.Loss * float64(r.Tokens)
+	}
+	total.Loss = nats / float64(total.Tokens)
+	total.BPB = nats / math.Ln2 / float64(total.Bytes)
+	return total, nil
+}
+
+// readResult reads what a finished run left; nil if it left nothing.
+func readResult(dir string) (*result, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "result.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := new(result)
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "result.json"), err)
+	}
+	return r, nil
+}

@@ -1,0 +1,226 @@
+package configs
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"pretrain/internal/problem"
+)
+
+//go:embed *.yaml
+var embedded embed.FS
+
+// Names lists the embedded configurations.
+func Names() []string {
+	entries, _ := embedded.ReadDir(".") // an embedded folder can always be read
+	var names []string
+	for _, e := range entries {
+		names = append(names, strings.TrimSuffix(e.Name(), ".yaml"))
+	}
+	return names
+}
+
+// Load reads a configuration: a file or, where there is none of that name, an embedded one, with or without ".yaml". sets
+// are "key=value" overrides, applied in order after the file and read as strictly. The files that the configuration names
+// must exist. Relative paths are relative to the file they stand in, those of --set and of embedded configurations to
+// the working directory; neither ~ nor environment variables are expanded. The error is an [*Error] unless the file
+// could not be read.
+func Load(nameOrPath string, sets []string) (*Resolved, error) { return load(nameOrPath, sets, true) }
+
+// LoadWithoutFiles is [Load] for who only plans: the data and tokenizer need not be on this machine.
+func LoadWithoutFiles(nameOrPath string, sets []string) (*Resolved, error) {
+	return load(nameOrPath, sets, false)
+}
+
+func load(nameOrPath string, sets []string, files bool) (*Resolved, error) {
+	r := &Resolved{Run: Default()}
+	d := newDecoder()
+	r.name, r.decoder = nameOrPath, d
+	if err := d.file(nameOrPath, source{}, nil, &r.Run); err != nil {
+		return nil, err
+	}
+	for i, set := range sets {
+		d.src = Origin{Kind: FromSet, Name: set, Line: i + 1}
+		d.override(set, reflect.ValueOf(&r.Run).Elem())
+	}
+	if d.broken {
+		return nil, d.err(nameOrPath)
+	}
+	r.Run.Extends = ""
+	if _, given := d.origins["name"]; !given {
+		r.Run.Name = strings.TrimSuffix(filepath.Base(nameOrPath), ".yaml")
+		d.origins["name"] = Origin{Kind: FromFormula, Name: "the file's name"}
+	}
+	if err := d.absolute(&r.Run, files); err != nil {
+		return nil, err
+	}
+	d.decoded = len(d.list)
+	r.resolve(d)
+	r.Run.validate(func(section string, err error) { d.section(section, err) })
+	r.derive(d)
+	if err := d.err(nameOrPath); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// source is a file that holds a configuration: on disk, or embedded with dir "".
+type source struct {
+	name, shown string // full name to tell files apart, and the one to show
+	dir         string
+	text        string
+	embedded    bool
+}
+
+// open finds a configuration by name, seen from the one that extends it.
+func open(name string, from source) (source, error) {
+	path := name
+	if from.dir != "" && !filepath.IsAbs(path) {
+		path = filepath.Join(from.dir, path)
+	}
+	info, err := os.Stat(path)
+	if err == nil && info.Mode().IsRegular() && !from.embedded {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return source{}, fmt.Errorf("read config: %w", err)
+		}
+		full, err := filepath.Abs(path)
+		if err != nil {
+			return source{}, fmt.Errorf("find config %s: %w", path, err)
+		}
+		shown := name
+		if from.dir != "" && !filepath.IsAbs(name) {
+			shown = filepath.Join(filepath.Dir(from.shown), name)
+		}
+		return source{name: full, shown: shown, dir: filepath.Dir(full), text: string(text)}, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !from.embedded {
+		return source{}, fmt.Errorf("read config: %w", err)
+	}
+	short := strings.TrimSuffix(name, ".yaml")
+	if text, err := embedded.ReadFile(short + ".yaml"); err == nil {
+		return source{name: "embedded:" + short, shown: "embedded:" + short + ".yaml", text: string(text), embedded: true}, nil
+	}
+	return source{}, errNoConfig
+}
+
+var errNoConfig = errors.New("no such config")
+
+// file decodes the configuration called name over run, after the one it extends. chain has the files that led here.
+func (d *decoder) file(name string, from source, chain []string, run *Run) error {
+	at := d.src // the extends line, for problems of the name
+	src, err := open(name, from)
+	cycle := slices.Contains(chain, src.name)
+	switch {
+	case errors.Is(err, errNoConfig):
+		message := "no such file, and the embedded configs are " + strings.Join(Names(), ", ")
+		if near := nearest(strings.TrimSuffix(name, ".yaml"), Names()); near != "" {
+			message += fmt.Sprintf("; did you mean %q?", near)
+		}
+		key := "extends"
+		if len(chain) == 0 {
+			key, at = "", Origin{}
+		}
+		d.report(at, key, "got %q: %s", name, message)
+		d.broken = true
+		return nil
+	case err != nil:
+		return err
+	case cycle:
+		d.report(at, "extends", "a cycle: %s extends itself", src.shown)
+		d.broken = true
+		return nil
+	}
+	d.src = Origin{Kind: FromFile, Name: src.shown, dir: src.dir}
+	root := d.parse(src.text)
+	if m, ok := root.(ast.MapNode); ok {
+		for it := m.MapRange(); it.Next(); {
+			if key, _, _ := scalar(it.Key()); key == "extends" {
+				base, _, ok := scalar(it.Value())
+				if d.broken = d.broken || !ok; ok {
+					own := d.src
+					d.src = d.at(it.Value())
+					if err := d.file(base, src, append(chain, src.name), run); err != nil {
+						return err
+					}
+					d.src = own
+				}
+				break
+			}
+		}
+	}
+	if root != nil {
+		d.into("", root, reflect.ValueOf(run).Elem())
+	}
+	if _, ok := root.(ast.MapNode); root != nil && !ok {
+		d.broken = true
+	}
+	return nil
+}
+
+// section adds the problems a section's Validate found, each with the place where its value was given. Values that were
+// given come first: they explain the computed ones.
+func (d *decoder) section(section string, err error) {
+	for _, given := range []bool{true, false} {
+		eachProblem(err, func(p problem.Problem) {
+			key := section
+			if p.Key != "" {
+				key = join(section, p.Key)
+			}
+			if d.given(key) == given {
+				d.value(key, p.Value, p.Want)
+			}
+		})
+	}
+}
+
+// given reports whether a file or a --set gives key a value.
+func (d *decoder) given(key string) bool {
+	kind := d.origins[key].Kind
+	return kind == FromFile || kind == FromSet
+}
+
+// value adds a problem with the value of key: where it was given, or else where its section was. A key has one problem at
+// most, and what was not given is no news beside the mistake that explains it.
+func (d *decoder) value(key, value, want string) {
+	at, given := d.origins[key], d.given(key)
+	if d.has(key) || !given && d.explained(key, at.Kind == FromFormula) {
+		return
+	}
+	if given && at.text != "" {
+		value = at.text
+	}
+	for k := key; at.Kind != FromFile && at.Kind != FromSet && k != ""; at = d.origins[k] {
+		k = k[:max(0, strings.LastIndexAny(k, ".["))]
+	}
+	message := fmt.Sprintf("got %s; want %s", value, want)
+	switch {
+	case value == "":
+		message = "want " + want
+	case value == "not given" || !given && (value == `""` || value == "0" || value == "0tok" || value == "none"):
+		message = "not given; want " + want
+	case !given:
+		message = fmt.Sprintf("got %s by default; want %s", value, want)
+	}
+	d.report(at, key, "%s", message)
+}
+
+// explained reports whether a value that was not given may be so because of a mistyped key in its section, or, if it is
+// computed, of any problem there.
+func (d *decoder) explained(key string, computed bool) bool {
+	list := d.list[:d.decoded]
+	if computed {
+		list = d.list
+	}
+	section := key[:max(0, strings.LastIndexByte(key, '.'))]
+	return section != "" && slices.ContainsFunc(list, func(p Problem) bool { return within(p.Key, section) })
+}

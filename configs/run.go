@@ -1,0 +1,130 @@
+// Package configs is the configuration of a run: it composes the Config of each package, reads it strictly from YAML and
+// --set, and says of each value where it came from.
+//
+// A configuration that loads is one that can run: unknown and duplicate keys, wrong types and units, and values that do
+// not fit together are all reported at once, each with its line and its mend, as one [Error].
+package configs
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"pretrain/data/mix"
+	"pretrain/internal/problem"
+	"pretrain/model"
+	"pretrain/schedule"
+	"pretrain/tokenizer"
+	"pretrain/train/optim"
+)
+
+// Run is everything that decides a training run, beside the machine it runs on. Start from [Default].
+type Run struct {
+	// Extends names a configuration to start from: a file, relative to this one, or an embedded name. Keys given here
+	// override its keys; lists are replaced whole, and null removes a name from a mapping.
+	Extends string `yaml:"extends,omitempty"`
+	// Name of the run, for reports. Default: that of the file.
+	Name string `yaml:"name"`
+	// Seed of all randomness, split by name (init, data, eval). Default 1. Two runs that differ in it only measure noise.
+	Seed uint64 `yaml:"seed"`
+
+	// Model is the shape of the decoder.
+	Model model.Config `yaml:"model"`
+	// Tokenizer is a file, or how to train one.
+	Tokenizer tokenizer.Config `yaml:"tokenizer"`
+	// Data is what to train on, in which proportions and when.
+	Data Data `yaml:"data"`
+	// Batch is the number of tokens per step.
+	Batch schedule.BatchConfig `yaml:"batch"`
+	// Schedule is the learning rate over the run.
+	Schedule schedule.Config `yaml:"schedule"`
+	// Optimizer is the update rule.
+	Optimizer optim.Config `yaml:"optimizer"`
+	// Loss is what is minimised.
+	Loss Loss `yaml:"loss"`
+	// Train is how long and on what.
+	Train Train `yaml:"train"`
+	// Eval is the validation during the run.
+	Eval Eval `yaml:"eval"`
+	// Checkpoint is when state is saved and what is kept.
+	Checkpoint Checkpoint `yaml:"checkpoint"`
+	// Metrics says where the numbers go.
+	Metrics Metrics `yaml:"metrics"`
+	// Sample is the text the run generates to show what it has learnt.
+	Sample Sample `yaml:"sample"`
+}
+
+// Default is a run with every section at its default. What no default can know (data, train.tokens, batch.tokens, the
+// model's shape) is left for the file.
+func Default() Run {
+	return Run{
+		Seed: 1, Tokenizer: tokenizer.Default(), Data: DefaultData(), Batch: schedule.DefaultBatch(),
+		Schedule: schedule.Default(), Optimizer: optim.Default(), Loss: DefaultLoss(), Train: DefaultTrain(),
+		Eval: DefaultEval(), Checkpoint: DefaultCheckpoint(), Metrics: DefaultMetrics(), Sample: DefaultSample(),
+	}
+}
+
+// validate calls report with each section's key and what its Validate returns.
+func (r *Run) validate(report func(section string, err error)) {
+	for _, s := range []struct {
+		section string
+		config  interface{ Validate() error }
+	}{
+		{"model", r.Model}, {"tokenizer", r.Tokenizer}, {"data", r.Data}, {"batch", r.Batch}, {"schedule", r.Schedule},
+		{"optimizer", r.Optimizer}, {"loss", r.Loss}, {"train", r.Train}, {"eval", r.Eval},
+		{"checkpoint", r.Checkpoint}, {"metrics", r.Metrics}, {"sample", r.Sample},
+	} {
+		report(s.section, s.config.Validate())
+	}
+}
+
+// Data is what a run trains on.
+type Data struct {
+	// Path is the short form for one raw source: a file or folder of text, JSONL or Parquet, or "go:std", the standard
+	// library of the Go installation. It is prepared on first use and cached. Not together with sources.
+	Path string `yaml:"path"`
+	// Validation is what is held out of raw sources.
+	Validation Validation `yaml:"validation"`
+	// Config has the sources and when each is seen.
+	mix.Config `yaml:",inline"`
+}
+
+// PathSource is the name of the source that data.path stands for.
+const PathSource = "corpus"
+
+// DefaultData has no source.
+func DefaultData() Data { return Data{Validation: DefaultValidation(), Config: mix.Default()} }
+
+// Mix is the section with the short form written out, as the mix takes it.
+func (c Data) Mix() mix.Config {
+	m := c.Config
+	if c.Path != "" {
+		m.Sources = map[string]mix.Source{PathSource: {Path: c.Path}}
+	}
+	return m.Resolved()
+}
+
+// Validate reports every problem at once.
+func (c Data) Validate() error {
+	var p problem.List
+	p.Check(c.Path != "" || len(c.Sources) > 0, "path", `""`, "a file, a folder or go:std, or else sources")
+	p.Check(c.Path == "" || len(c.Sources) == 0, "path", c.Path, "nothing beside sources: name it as one of them")
+	p.Check(c.Path == "go:std" || !strings.HasPrefix(c.Path, "go:"), "path", c.Path, "go:std, the one built-in corpus")
+	c.Validation.check(&p)
+	if (c.Path != "") == (len(c.Sources) > 0) {
+		return p.Err()
+	}
+	return errors.Join(p.Err(), c.Mix().Validate())
+}
+
+// eachPath calls f with every file or folder the run names and its key; f may change it.
+func (r *Run) eachPath(f func(key string, path *string) error) error {
+	err := errors.Join(f("tokenizer.path", &r.Tokenizer.Path), f("data.path", &r.Data.Path))
+	for _, name := range slices.Sorted(maps.Keys(r.Data.Sources)) {
+		source := r.Data.Sources[name]
+		err = errors.Join(err, f("data.sources."+name+".path", &source.Path))
+		r.Data.Sources[name] = source
+	}
+	return err
+}

@@ -1,0 +1,251 @@
+package configs
+
+import (
+	"net"
+	"slices"
+	"strconv"
+
+	"pretrain/internal/problem"
+	"pretrain/internal/units"
+)
+
+// Loss is what the training step minimises.
+type Loss struct {
+	// ZLoss weighs the square of the log of the softmax's denominator, which keeps logits from drifting (PaLM, 2204.02311,
+	// uses 1e-4). Default 0: MiniCPM has none.
+	ZLoss float64 `yaml:"z_loss"`
+	// ChunkTokens is how many tokens' logits exist at once: memory is chunk_tokens · vocab_size · 4 bytes, twice in the
+	// backward pass. Default 0: chosen from the vocabulary.
+	ChunkTokens int `yaml:"chunk_tokens"`
+}
+
+// DefaultLoss is plain cross-entropy.
+func DefaultLoss() Loss { return Loss{} }
+
+// Validate reports every problem at once.
+func (c Loss) Validate() error {
+	var p problem.List
+	p.Check(c.ZLoss >= 0, "z_loss", c.ZLoss, "0 (off) or more")
+	p.Check(c.ChunkTokens >= 0, "chunk_tokens", c.ChunkTokens, "0 (automatic) or a number of tokens")
+	return p.Err()
+}
+
+// Precision is the type activations and matrix products are computed in. Weights and optimizer state are always fp32, as
+// are softmax, norms and the loss.
+type Precision string
+
+// The precisions.
+const (
+	BF16 Precision = "bf16"
+	FP32 Precision = "fp32"
+)
+
+// Remat says which activations are computed again in the backward pass instead of being kept.
+type Remat string
+
+// The choices, from the fastest to the smallest memory.
+const (
+	RematNone      Remat = "none"      // keep all
+	RematAttention Remat = "attention" // recompute scores and softmax
+	RematLayer     Remat = "layer"     // keep only each layer's input
+	RematFull      Remat = "full"      // the same, and the loss by chunks
+)
+
+// Train is how long and on what the model is trained.
+type Train struct {
+	// Tokens to train on, rounded up to whole batches. There is no default: it is the size of the job.
+	Tokens units.Tokens `yaml:"tokens"`
+	// Precision is bf16 (default: it halves memory traffic and is the fast path of every device) or fp32.
+	Precision Precision `yaml:"precision"`
+	// Remat is none (default: the fastest where it fits), attention, layer or full.
+	Remat Remat `yaml:"remat"`
+	// Mesh lays the run over devices.
+	Mesh Mesh `yaml:"mesh"`
+}
+
+// Mesh is the number of devices along each way of dividing the work. -1 in one of them takes all devices that the others
+// leave; 0 means not given. With nothing given, all devices divide the batch (data: -1).
+type Mesh struct {
+	// Data divides the batch; each device holds all weights.
+	Data int `yaml:"data"`
+	// FSDP divides the batch and also the weights and the optimizer state.
+	FSDP int `yaml:"fsdp"`
+	// Tensor divides each matrix product.
+	Tensor int `yaml:"tensor"`
+}
+
+// maxTokens is a thousand times the largest run there has been, and a token count that is still exact in a float64.
+const maxTokens units.Tokens = 9e15
+
+// DefaultTrain is bf16 on all devices.
+func DefaultTrain() Train { return Train{Precision: BF16, Remat: RematNone} }
+
+// Resolve fills in what was not given: 1, and -1 for Data where nothing takes the remaining devices.
+func (m Mesh) Resolve() Mesh {
+	if m == (Mesh{}) {
+		m.Data = -1
+	}
+	for _, n := range []*int{&m.Data, &m.FSDP, &m.Tensor} {
+		if *n == 0 {
+			*n = 1
+		}
+	}
+	return m
+}
+
+// Validate reports every problem at once.
+func (c Train) Validate() error {
+	var p problem.List
+	p.Check(c.Tokens > 0, "tokens", c.Tokens, `the number of tokens to train on, such as "20Btok"`)
+	p.Check(c.Tokens <= maxTokens, "tokens", c.Tokens, "at most %s", maxTokens)
+	p.Check(c.Precision == BF16 || c.Precision == FP32, "precision", c.Precision, "bf16 or fp32")
+	all := []Remat{RematNone, RematAttention, RematLayer, RematFull}
+	p.Check(slices.Contains(all, c.Remat), "remat", c.Remat, "one of %v", all)
+	rest := 0
+	for _, axis := range []struct {
+		key string
+		n   int
+	}{{"data", c.Mesh.Data}, {"fsdp", c.Mesh.FSDP}, {"tensor", c.Mesh.Tensor}} {
+		p.Check(axis.n >= -1, "mesh."+axis.key, axis.n, "a number of devices, or -1 for all that are left")
+		if axis.n == -1 {
+			rest++
+			p.Check(rest == 1, "mesh."+axis.key, axis.n, "-1 in one place only")
+		}
+	}
+	return p.Err()
+}
+
+// Eval is the validation during a run.
+type Eval struct {
+	// Every says how often the validation loss is measured. Default 5%: twenty points make a curve, and with the bound
+	// below they cost little.
+	Every units.Interval `yaml:"every"`
+	// Tokens bounds one measurement; the same tokens each time. 0: the whole validation set. Default 1Mtok: the standard
+	// error of the mean loss is then about 0.002 nats (1.5–2.5 nats of spread per token, over √1e6).
+	Tokens units.Tokens `yaml:"tokens"`
+	// AtEnd measures the whole validation set after the last step. Default true.
+	AtEnd bool `yaml:"at_end"`
+}
+
+// DefaultEval measures twenty times.
+func DefaultEval() Eval { return Eval{Every: units.EveryFraction(0.05), Tokens: 1e6, AtEnd: true} }
+
+// Validate reports every problem at once.
+func (c Eval) Validate() error {
+	var p problem.List
+	p.Check(!c.Every.IsZero(), "every", "not given", `an interval, or "never"`)
+	p.Check(c.Tokens >= 0, "tokens", c.Tokens, "0 (all) or more")
+	return p.Err()
+}
+
+// Checkpoint is when the state of a run is saved and what is kept.
+type Checkpoint struct {
+	// Every saves by progress. Default "1000 steps". A save costs the step loop one copy from the device.
+	Every units.Interval `yaml:"every"`
+	// EveryTime saves as well when so much time has passed since the last save: the most work a crash can cost.
+	// Default 30m. 0: off.
+	EveryTime units.Duration `yaml:"every_time"`
+	// Keep is how many of the newest checkpoints stay. Default 3: the newest may be broken, and the one before may
+	// already lie in a loss spike.
+	Keep int `yaml:"keep"`
+	// KeepEvery marks checkpoints that stay for good, to branch decays from. Default never.
+	KeepEvery units.Interval `yaml:"keep_every"`
+	// GiveUpAfter is how long a run goes on without being able to save (disk full) before it stops. Default 30m: time
+	// to free space, without computing for days what cannot be kept.
+	GiveUpAfter units.Duration `yaml:"give_up_after"`
+}
+
+// DefaultCheckpoint saves every 1000 steps or 30 minutes, whichever comes first, and keeps three.
+func DefaultCheckpoint() Checkpoint {
+	return Checkpoint{
+		Every: units.EverySteps(1000), EveryTime: 30 * minute, Keep: 3, KeepEvery: units.Never, GiveUpAfter: 30 * minute,
+	}
+}
+
+const minute = units.Duration(60e9)
+
+// Validate reports every problem at once.
+func (c Checkpoint) Validate() error {
+	var p problem.List
+	p.Check(!c.Every.IsZero(), "every", "not given", `an interval, or "never" (the end of the run is always saved)`)
+	p.Check(c.EveryTime >= 0, "every_time", c.EveryTime, "0 (off) or more")
+	p.Check(c.Keep >= 1, "keep", c.Keep, "1 or more; 2 survive a checkpoint that went bad on disk")
+	_, inTime := c.KeepEvery.Time()
+	p.Check(!inTime, "keep_every", c.KeepEvery, "steps, tokens or a fraction: what is kept must not depend on the machine's speed")
+	p.Check(c.GiveUpAfter >= 0, "give_up_after", c.GiveUpAfter, "0 (stop at the first failure) or more")
+	return p.Err()
+}
+
+// Metrics says where the numbers of a run go. metrics.jsonl in the run directory always has every step.
+type Metrics struct {
+	// LogEvery is how often a line is printed where there is no terminal for a progress bar. Default "10 steps".
+	LogEvery units.Interval `yaml:"log_every"`
+	// TensorBoard writes an event file into the run directory. Default false.
+	TensorBoard bool `yaml:"tensorboard"`
+	// Prometheus is the address to serve metrics at, such as "localhost:9464". Default "": none.
+	Prometheus string `yaml:"prometheus"`
+}
+
+// DefaultMetrics writes metrics.jsonl only.
+func DefaultMetrics() Metrics { return Metrics{LogEvery: units.EverySteps(10)} }
+
+// Validate reports every problem at once.
+func (c Metrics) Validate() error {
+	var p problem.List
+	p.Check(!c.LogEvery.IsZero(), "log_every", "not given", `an interval, or "never"`)
+	if c.Prometheus != "" {
+		p.Check(isAddress(c.Prometheus), "prometheus", c.Prometheus, `host:port, such as "localhost:9464"`)
+	}
+	return p.Err()
+}
+
+// Sample is the text a run generates to show what it has learnt.
+type Sample struct {
+	// Prompts to continue. Default: one empty prompt, which begins a document.
+	Prompts []string `yaml:"prompts"`
+	// Tokens generated for each prompt. Default 64tok.
+	Tokens units.Tokens `yaml:"tokens"`
+	// Temperature divides the logits before drawing; 0 takes the most likely token. Default 0.8: a small model at 1
+	// mostly shows its tail.
+	Temperature float64 `yaml:"temperature"`
+	// Every says how often. Default never: once, at the end of the run.
+	Every units.Interval `yaml:"every"`
+}
+
+// DefaultSample shows one text at the end.
+func DefaultSample() Sample {
+	return Sample{Prompts: []string{""}, Tokens: 64, Temperature: 0.8, Every: units.Never}
+}
+
+// Validate reports every problem at once.
+func (c Sample) Validate() error {
+	var p problem.List
+	p.Check(c.Tokens >= 0, "tokens", c.Tokens, "0 (no sample) or more")
+	p.Check(c.Temperature >= 0, "temperature", c.Temperature, "0 (the most likely token) or more")
+	p.Check(!c.Every.IsZero(), "every", "not given", `an interval, or "never" for the end of the run only`)
+	return p.Err()
+}
+
+// Validation is the part of a raw source's documents that is never trained on.
+type Validation struct {
+	// Fraction of the documents, chosen by a hash of their content: the same document is on the same side in every run.
+	// Default 1%.
+	Fraction units.Fraction `yaml:"fraction"`
+	// MaxBytes bounds the text that is kept for validation; documents of the validation side beyond it are left out of
+	// both sides. Default 64MiB, some 16M tokens: far below any measurable error.
+	MaxBytes units.Bytes `yaml:"max_bytes"`
+}
+
+// DefaultValidation keeps one document in a hundred.
+func DefaultValidation() Validation { return Validation{Fraction: 0.01, MaxBytes: 64 << 20} }
+
+func (c Validation) check(p *problem.List) {
+	p.Check(c.Fraction >= 0 && c.Fraction <= 0.5, "validation.fraction", c.Fraction, "at most 50%%")
+	p.Check(c.MaxBytes >= 0, "validation.max_bytes", c.MaxBytes, "0 (no bound) or more")
+}
+
+func isAddress(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	n, numErr := strconv.ParseUint(port, 10, 16)
+	return err == nil && numErr == nil && n > 0
+}

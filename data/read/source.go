@@ -1,0 +1,255 @@
+package read
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"pretrain/data"
+)
+
+// Source is a listed set of files. Opening reads no content; see [Source.Documents].
+type Source struct {
+	spec  Spec
+	files []file
+	bytes int64
+}
+
+// file is one file of a source.
+type file struct {
+	path   string // as it can be opened
+	rel    string // relative to the source's folder, forward slashes: the document's Path, and the sort key
+	size   int64
+	format format
+}
+
+// ErrNoFiles is in the chain of [Open]'s error when a folder holds nothing that can be read.
+var ErrNoFiles = errors.New("no files to read")
+
+// Open lists the files of a source in the order they will be read. Errors name the path: a bad Spec, a path that does not
+// exist or may not be read, a folder without known files ([ErrNoFiles], with the extensions seen).
+func Open(ctx context.Context, spec Spec) (*Source, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	if spec.Path == GoStd {
+		return openGoStd(ctx, spec)
+	}
+	// WalkDir does not follow a link at its root, and a data folder often is one.
+	root, err := filepath.EvalSymlinks(spec.Path)
+	if err != nil {
+		return nil, fmt.Errorf("open source %s: %w", spec.Path, err)
+	}
+	info, err := os.Stat(root)
+	if err != nil {
+		return nil, fmt.Errorf("open source %s: %w", spec.Path, err)
+	}
+	if !info.IsDir() {
+		f := file{path: spec.Path, rel: filepath.Base(spec.Path), size: info.Size(), format: formatOf(spec.Path)}
+		if f.format == unknown {
+			f.format = text // named by the user, so not left out; it fails as text if it is not
+		}
+		return &Source{spec: spec, files: []file{f}, bytes: f.size}, nil
+	}
+	s, seen := &Source{spec: spec}, map[string]int{}
+	err = walk(ctx, root, func(path, rel string, size int64) {
+		seen[extension(rel)]++
+		if f := formatOf(rel); f != unknown && (len(spec.Extensions) == 0 || slices.Contains(spec.Extensions, extension(rel))) {
+			s.add(file{path: path, rel: rel, size: size, format: f})
+		} else if slices.Contains(spec.Extensions, extension(rel)) {
+			s.add(file{path: path, rel: rel, size: size, format: text})
+		}
+	}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open source %s: %w", spec.Path, err)
+	}
+	if len(s.files) == 0 {
+		return nil, fmt.Errorf("open source %s: %w: the folder has %s; name others with extensions: [.ext]", spec.Path, ErrNoFiles, describe(seen))
+	}
+	s.sort()
+	return s, nil
+}
+
+func (s *Source) add(f file) {
+	s.files = append(s.files, f)
+	s.bytes += f.size
+}
+
+func (s *Source) sort() {
+	slices.SortFunc(s.files, func(a, b file) int { return strings.Compare(a.rel, b.rel) })
+}
+
+// Files is the number of files.
+func (s *Source) Files() int { return len(s.files) }
+
+// Bytes is the size of all files on disk, compressed where they are.
+func (s *Source) Bytes() int64 { return s.bytes }
+
+// walk visits the regular files below root, hidden ones left out. Links to files are followed (a Hugging Face snapshot
+// is made of them); links to folders are not, because they can form a cycle. skip leaves out a folder, nil none.
+func walk(ctx context.Context, root string, visit func(path, rel string, size int64), skip func(rel string) bool) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if path == root {
+			return nil
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		if d.IsDir() {
+			if strings.HasPrefix(d.Name(), ".") || skip != nil && skip(rel) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if strings.HasPrefix(d.Name(), ".") {
+			return nil
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if info.Mode().IsRegular() {
+			visit(path, rel, info.Size())
+		}
+		return nil
+	})
+}
+
+// describe lists extensions with their counts, the most frequent first: "12 .csv, 3 .pdf".
+func describe(seen map[string]int) string {
+	if len(seen) == 0 {
+		return "no files at all (hidden ones do not count)"
+	}
+	exts := slices.SortedFunc(maps.Keys(seen), func(a, b string) int {
+		if seen[a] != seen[b] {
+			return seen[b] - seen[a]
+		}
+		return strings.Compare(a, b)
+	})
+	var parts []string
+	for i, e := range exts {
+		if i == 10 {
+			parts = append(parts, fmt.Sprintf("%d other kinds", len(exts)-10))
+			break
+		}
+		name := e
+		if e == "" {
+			name = "without extension"
+		}
+		parts = append(parts, fmt.Sprintf("%d %s", seen[e], name))
+	}
+	return "only " + strings.Join(parts, ", ")
+}
+
+// Documents reads every document, in the same order each time. The first error ends the iteration; under on_bad: fail
+// that includes the first bad document, as a [*data.Drop]. r, if not nil, is filled while reading; it is not safe to read
+// it from another goroutine meanwhile.
+func (s *Source) Documents(ctx context.Context, r *Report) iter.Seq2[data.Document, error] {
+	return func(yield func(data.Document, error) bool) {
+		if r == nil {
+			r = new(Report)
+		}
+		p := &pass{ctx: ctx, spec: s.spec, source: s.spec.name(), yield: yield, report: r}
+		var done int64 // on-disk bytes of the files before this one
+		for _, f := range s.files {
+			p.raw.Store(done)
+			if err := p.read(f); errors.Is(err, errStop) {
+				return
+			} else if err != nil {
+				yield(data.Document{}, err)
+				return
+			}
+			done += f.size
+			r.Files++
+			r.RawBytes = done
+		}
+	}
+}
+
+// errStop ends a pass whose consumer has left its loop. It never reaches a caller.
+var errStop = errors.New("stopped")
+
+// pass is one reading of a source.
+type pass struct {
+	ctx    context.Context
+	spec   Spec
+	source string
+	yield  func(data.Document, error) bool
+	report *Report
+	raw    atomic.Int64 // on-disk bytes read; a decompressor's goroutine may add to it
+}
+
+func (p *pass) read(f file) error {
+	if err := p.ctx.Err(); err != nil {
+		return err
+	}
+	switch f.format {
+	case jsonl:
+		return p.readJSONL(f)
+	case parquetFile:
+		return p.readParquet(f)
+	case goSource:
+		return p.readText(f, true)
+	default:
+		return p.readText(f, false)
+	}
+}
+
+// emit passes a document on, after the checks that every format shares.
+func (p *pass) emit(f file, d data.Document) error {
+	drop, bad := check(&d, p.spec.MaxDocument)
+	if bad {
+		drop.Path, drop.Line = f.path, d.Line
+		if drop.Reason == data.Empty {
+			return p.leaveOut(drop)
+		}
+		return p.drop(drop)
+	}
+	d.Source, d.Path = p.source, f.rel
+	if d.ID == "" {
+		d.ID = f.rel
+		if d.Line > 0 {
+			d.ID = fmt.Sprintf("%s:%d", f.rel, d.Line)
+		}
+	}
+	p.report.Documents++
+	p.report.Bytes += d.Bytes()
+	p.report.RawBytes = p.raw.Load()
+	if err := p.ctx.Err(); err != nil {
+		return err
+	}
+	if !p.yield(d, nil) {
+		return errStop
+	}
+	return nil
+}
+
+// drop deals with a bad document as the policy says: counted, or an error.
+func (p *pass) drop(d data.Drop) error {
+	if p.spec.OnBad == Fail {
+		return fmt.Errorf("%w; mend it, or set on_bad: skip", &d)
+	}
+	return p.leaveOut(d)
+}
+
+// leaveOut counts a document that is left out under any policy, because nothing is wrong with the data.
+func (p *pass) leaveOut(d data.Drop) error {
+	p.report.drop(d)
+	return nil
+}

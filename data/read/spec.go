@@ -1,0 +1,80 @@
+// Package read turns raw files into documents: folders of text and code, JSONL (plain, gzip, zstd), Parquet, and the
+// standard library of the user's Go installation. The order of documents is that of their sorted paths, whatever the
+// machine, so everything made from them can be reproduced byte by byte.
+package read
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"pretrain/internal/problem"
+	"pretrain/internal/units"
+)
+
+// GoStd is the path of the built-in corpus: the Go standard library's source of the user's own Go installation.
+const GoStd = "go:std"
+
+// Policy says what happens to a document that cannot be used.
+type Policy string
+
+// The policies of on_bad.
+const (
+	Fail Policy = "fail" // stop, with an error naming file and line
+	Skip Policy = "skip" // leave it out, count it and keep a sample of it in the [Report]
+)
+
+// Spec says what to read and how. Start from [Default].
+type Spec struct {
+	// Path is a file, a folder (read with everything below it, hidden files left out), or [GoStd].
+	Path string `yaml:"path"`
+	// Name is the source's name in reports. Default: the last element of Path.
+	Name string `yaml:"name"`
+	// TextField is the JSONL key or Parquet column that holds the text. Default text.
+	TextField string `yaml:"text_field"`
+	// IDField is the JSONL key or Parquet column that holds the document's id, where there is one. Default id.
+	IDField string `yaml:"id_field"`
+	// Extensions, such as [.go, .md], limit a folder to these files. Default: every extension this package knows.
+	Extensions []string `yaml:"extensions"`
+	// OnBad is fail or skip. Default fail: silent loss of data is worse than a stop.
+	OnBad Policy `yaml:"on_bad"`
+	// MaxDocument bounds one line or text file. Default 100 MiB: above that it is a broken file, and memory is finite.
+	MaxDocument units.Bytes `yaml:"max_document"`
+	// GoRoot is the Go installation that go:std reads. Default: what `go env GOROOT` says.
+	GoRoot string `yaml:"goroot"`
+}
+
+// Default is the Spec for path with every other value at its default.
+func Default(path string) Spec {
+	return Spec{Path: path, TextField: "text", IDField: "id", OnBad: Fail, MaxDocument: 100 << 20}
+}
+
+// Validate reports every problem at once, as joined [problem.Problem] errors. It does not look at the disk.
+func (s Spec) Validate() error {
+	var p problem.List
+	p.Check(s.Path != "", "path", `""`, "a file, a folder or %s", GoStd)
+	p.Check(!strings.HasPrefix(s.Path, "go:") || s.Path == GoStd, "path", s.Path, "%s, the only built-in corpus", GoStd)
+	p.Check(isField(s.TextField), "text_field", s.TextField, "a name without quotes, commas or backslashes, and none of %v", ownFields)
+	p.Check(isField(s.IDField) && s.IDField != s.TextField, "id_field", s.IDField, "as text_field, and another name than it")
+	for _, e := range s.Extensions {
+		p.Check(strings.HasPrefix(e, "."), "extensions", e, "extensions with their dot, such as .md")
+	}
+	p.Check(s.OnBad == Fail || s.OnBad == Skip, "on_bad", s.OnBad, "%s or %s", Fail, Skip)
+	p.Check(s.MaxDocument > 0, "max_document", s.MaxDocument, "more than 0")
+	return p.Err()
+}
+
+// ownFields are the keys of a record that are read beside the text and the id.
+var ownFields = []string{"messages", "lang", "language", "license"}
+
+// isField reports whether name can be a JSON key in a struct tag of its own, which is how records are decoded.
+func isField(name string) bool {
+	return name != "" && name != "-" && !strings.ContainsAny(name, "\"`,\\") && !slices.Contains(ownFields, name)
+}
+
+func (s Spec) name() string {
+	if s.Name != "" {
+		return s.Name
+	}
+	return filepath.Base(s.Path)
+}

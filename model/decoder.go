@@ -1,0 +1,212 @@
+package model
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	g "github.com/gomlx/gomlx/core/graph"
+)
+
+// Remat says what the backward pass recomputes instead of keeping, trading FLOPs for memory.
+type Remat string
+
+const (
+	// RematNone keeps every activation.
+	RematNone Remat = "none"
+	// RematAttention recomputes attention scores and probabilities, the only activations that grow with T².
+	RematAttention Remat = "attention"
+	// RematLayer keeps each layer's input only: about a third more FLOPs.
+	RematLayer Remat = "layer"
+)
+
+// Decoder builds the model's graph: a resolved configuration, how products run and what is recomputed.
+type Decoder struct {
+	Config
+	Numerics Numerics
+	Remat    Remat
+}
+
+// Weights are the parameters as graph nodes, by [Param] name. Gradients come back under the same names.
+type Weights map[string]*g.Node
+
+// Input is what a forward pass sees.
+type Input struct {
+	// Tokens are the input tokens, int32 [B, T].
+	Tokens *g.Node
+	// Segments number the document each position belongs to, int32 [B, T], and Positions restart at each document.
+	// Both nil: one document, positions 0…T-1.
+	Segments, Positions *g.Node
+}
+
+// context is what all layers share: position tables and the attention mask.
+type context struct {
+	batch, seqLen int
+	rotary        rotary
+	mask          *g.Node
+}
+
+func (m Decoder) newContext(in Input) context {
+	dims := in.Tokens.Shape().Dimensions
+	c := context{batch: dims[0], seqLen: dims[1]}
+	positions, segments := in.Positions, in.Segments
+	if !m.DocumentMask {
+		positions, segments = nil, nil
+	}
+	if positions == nil {
+		positions = g.Iota(in.Tokens.Graph(), shapes.Make(dtypes.Int32, c.seqLen), 0)
+	}
+	c.rotary = newRotary(positions, m.HeadDim, m.RopeTheta, m.RopeScaling)
+	c.mask = visible(in.Tokens.Graph(), c.seqLen, m.SlidingWindow, segments)
+	return c
+}
+
+// residualScale multiplies the output of each residual branch: scale_depth/√layers under mup (MiniCPM Table 7).
+func (m Decoder) residualScale() float64 {
+	if m.Parameterization != MuP {
+		return 1
+	}
+	return m.ScaleDepth / math.Sqrt(float64(m.NumLayers))
+}
+
+func (m Decoder) embeddingScale() float64 {
+	if m.Parameterization != MuP {
+		return 1
+	}
+	return m.ScaleEmb
+}
+
+// Hidden runs the decoder up to the final norm: float32 [N, D], already divided by the width ratio, so that logits are
+// its product with the output projection. The pullback takes the gradient with respect to that and returns the
+// gradient of every parameter except what the output projection adds (which is the loss's to know).
+func (m Decoder) Hidden(w Weights, in Input) (h *g.Node, pullback func(dh *g.Node) Weights) {
+	ctx := m.newContext(in)
+	x, embedBack := embed(w["embed"], g.Reshape(in.Tokens, -1), m.embeddingScale())
+
+	layers := make([]func(dx *g.Node, grads Weights) *g.Node, m.NumLayers)
+	for i := range layers {
+		x, layers[i] = m.layer(i, w, x, ctx)
+	}
+	h, normBack := rmsNorm(x, w["final_norm"], m.NormEps)
+	ratio := m.WidthRatio()
+	return g.DivScalar(h, ratio), func(dh *g.Node) Weights {
+		grads := make(Weights, len(w))
+		var dx *g.Node
+		dx, grads["final_norm"] = normBack(g.DivScalar(dh, ratio))
+		for i := len(layers) - 1; i >= 0; i-- {
+			dx = layers[i](dx, grads)
+		}
+		grads["embed"] = embedBack(dx)
+		return grads
+	}
+}
+
+// layer is one block, x + s·attention(norm(x)) and then x + s·ffn(norm(x)), with its pullback, which files parameter
+// gradients in grads. Under RematLayer the pullback runs the block again from its input; the barrier keeps the compiler
+// from finding out that it already knows the answer.
+func (m Decoder) layer(i int, w Weights, x *g.Node, ctx context) (*g.Node, func(dx *g.Node, grads Weights) *g.Node) {
+	forward := func(x *g.Node) (*g.Node, func(dx *g.Node, grads Weights) *g.Node) {
+		mid, attentionBack := m.attention(i, w, x, ctx)
+		out, ffnBack := m.feedForward(i, w, mid)
+		return out, func(dx *g.Node, grads Weights) *g.Node { return attentionBack(ffnBack(dx, grads), grads) }
+	}
+	out, back := forward(x)
+	if m.Remat == RematLayer {
+		back = func(dx *g.Node, grads Weights) *g.Node {
+			barred := g.OptimizationBarriers(x, dx)
+			_, back := forward(barred[0])
+			return back(barred[1], grads)
+		}
+	}
+	return out, back
+}
+
+// attention is the block's first half: x + s·Wo·attend(norm(x)).
+func (m Decoder) attention(i int, w Weights, x *g.Node, ctx context) (*g.Node, func(dy *g.Node, grads Weights) *g.Node) {
+	name := func(s string) string { return fmt.Sprintf("layer.%d.%s", i, s) }
+	n, scale := m.Numerics, m.residualScale()
+	split := func(x *g.Node) *g.Node { return splitHeads(x, ctx.batch, ctx.seqLen, m.HeadDim) }
+
+	normed, normBack := rmsNorm(x, w[name("attn_norm")], m.NormEps)
+	narrow := n.Narrow(normed)
+	q, qBack := n.linear(narrow, w[name("wq")])
+	k, kBack := n.linear(narrow, w[name("wk")])
+	v, vBack := n.linear(narrow, w[name("wv")])
+	q, k, v = split(q), split(k), split(v)
+	qNormBack, kNormBack := noNorm, noNorm
+	if m.QKNorm {
+		q, qNormBack = rmsNorm(q, w[name("q_norm")], m.NormEps)
+		k, kNormBack = rmsNorm(k, w[name("k_norm")], m.NormEps)
+	}
+	q, k = ctx.rotary.turn(q), ctx.rotary.turn(k)
+	heads, attendBack := n.attend(q, k, v, ctx.mask)
+	if m.Remat == RematAttention {
+		attendBack = func(do *g.Node) (dq, dk, dv *g.Node) {
+			barred := g.OptimizationBarriers(q, k, v, do)
+			_, back := n.attend(barred[0], barred[1], barred[2], ctx.mask)
+			return back(barred[3])
+		}
+	}
+	out, outBack := n.linear(mergeHeads(heads), w[name("wo")])
+
+	return g.Add(x, g.MulScalar(out, scale)), func(dy *g.Node, grads Weights) *g.Node {
+		var dheads, dgain *g.Node
+		dheads, grads[name("wo")] = outBack(g.MulScalar(dy, scale))
+		dq, dk, dv := attendBack(split(dheads))
+		inverse := ctx.rotary.inverse()
+		dq, dk = inverse.turn(dq), inverse.turn(dk)
+		if dq, dgain = qNormBack(dq); dgain != nil {
+			grads[name("q_norm")] = dgain
+		}
+		if dk, dgain = kNormBack(dk); dgain != nil {
+			grads[name("k_norm")] = dgain
+		}
+		var fromQ, fromK, fromV, dx *g.Node
+		fromQ, grads[name("wq")] = qBack(mergeHeads(dq))
+		fromK, grads[name("wk")] = kBack(mergeHeads(dk))
+		fromV, grads[name("wv")] = vBack(mergeHeads(dv))
+		dx, grads[name("attn_norm")] = normBack(g.Add(g.Add(fromQ, fromK), fromV))
+		return g.Add(dy, dx)
+	}
+}
+
+// noNorm is the pullback of no normalisation.
+func noNorm(dy *g.Node) (dx, dgain *g.Node) { return dy, nil }
+
+// feedForward is the block's second half: x + s·Wdown·swiGLU(norm(x)).
+func (m Decoder) feedForward(i int, w Weights, x *g.Node) (*g.Node, func(dy *g.Node, grads Weights) *g.Node) {
+	name := func(s string) string { return fmt.Sprintf("layer.%d.%s", i, s) }
+	n, scale := m.Numerics, m.residualScale()
+
+	normed, normBack := rmsNorm(x, w[name("ffn_norm")], m.NormEps)
+	narrow := n.Narrow(normed)
+	gate, gateBack := n.linear(narrow, w[name("w_gate")])
+	up, upBack := n.linear(narrow, w[name("w_up")])
+	inner, gluBack := swiGLU(gate, up)
+	out, downBack := n.linear(inner, w[name("w_down")])
+
+	return g.Add(x, g.MulScalar(out, scale)), func(dy *g.Node, grads Weights) *g.Node {
+		var dinner, fromGate, fromUp, dx *g.Node
+		dinner, grads[name("w_down")] = downBack(g.MulScalar(dy, scale))
+		dgate, dup := gluBack(dinner)
+		fromGate, grads[name("w_gate")] = gateBack(dgate)
+		fromUp, grads[name("w_up")] = upBack(dup)
+		dx, grads[name("ffn_norm")] = normBack(g.Add(fromGate, fromUp))
+		return g.Add(dy, dx)
+	}
+}
+
+// OutputName is the parameter that projects to the vocabulary: the embedding itself when tied.
+func (c Config) OutputName() string {
+	if c.Tied() {
+		return "embed"
+	}
+	return "lm_head"
+}
+
+// Logits projects hidden states [N, D] (see [Decoder.Hidden]) to the vocabulary: float32 [N, V], soft-capped.
+func (m Decoder) Logits(w Weights, h *g.Node) *g.Node {
+	logits, _ := SoftCap(m.Numerics.Dot(h, 1, w[m.OutputName()], 1), m.LogitSoftCap)
+	return logits
+}

@@ -1,0 +1,91 @@
+package model
+
+import (
+	"math"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	g "github.com/gomlx/gomlx/core/graph"
+)
+
+func sqrt(x float64) float64 { return math.Sqrt(x) }
+
+// Precision is the dtype of the model's matrix products. Weights, norms, softmax, loss and gradients are float32 always.
+type Precision string
+
+const (
+	// BF16 rounds the operands of every product, forward and backward, to bfloat16 and accumulates in float32.
+	BF16 Precision = "bf16"
+	// FP32 computes products in float32.
+	FP32 Precision = "fp32"
+)
+
+// Numerics says how a backend runs a matrix product. It is the one place where the dtype of a dot is decided: GoMLX's
+// own gradient of a bf16 product runs in float32, so the model composes its backward pass from [Numerics.Dot] too.
+type Numerics struct {
+	operand     dtypes.DType
+	accumulator dtypes.DType // unset: the backend's default for the output dtype
+	// copyTransposed has a product whose left operand is contracted over its rows read a transposed copy instead. XLA's
+	// CPU plugin runs such a bf16 product in float32, after widening both operands, at a quarter of the speed
+	// (docs/performance.md, "weight gradients").
+	copyTransposed bool
+}
+
+// NumericsFor returns how products of the given precision run on backend. On XLA's CPU plugin a bf16 product is fast
+// (2.2x float32) only with a float32 output and no accumulator asked for; on CUDA an unset accumulator means a
+// highest-precision product, so it is set there.
+func NumericsFor(backend compute.Backend, precision Precision) Numerics {
+	if precision == FP32 {
+		return Numerics{operand: dtypes.Float32}
+	}
+	n := Numerics{operand: dtypes.BFloat16}
+	if xla, ok := backend.(interface {
+		IsCPU() bool
+		IsCUDA() bool
+	}); ok {
+		n.copyTransposed = xla.IsCPU()
+		if xla.IsCUDA() {
+			n.accumulator = dtypes.Float32
+		}
+	}
+	return n
+}
+
+// Narrow rounds x to the operand dtype of products. Narrow once what several products share.
+func (n Numerics) Narrow(x *g.Node) *g.Node {
+	if x.DType() == n.operand {
+		return x
+	}
+	return g.ConvertDType(x, n.operand)
+}
+
+// Dot contracts one axis of each operand, with leading batch axes, into a float32 result
+// [batch…, free axes of lhs, free axes of rhs].
+func (n Numerics) Dot(lhs *g.Node, lhsContract int, rhs *g.Node, rhsContract int, batchAxes ...int) *g.Node {
+	lhs, rhs = n.Narrow(lhs), n.Narrow(rhs)
+	if last := lhs.Rank() - 1; n.copyTransposed && lhsContract == last-1 {
+		lhs, lhsContract = n.Transpose(lhs), last
+	}
+	return g.Dot(lhs, rhs).
+		WithAccumulatorDType(n.accumulator).
+		WithOutputDType(dtypes.Float32).
+		General([]int{lhsContract}, batchAxes, []int{rhsContract}, batchAxes)
+}
+
+// Transpose swaps the last two axes of x. Where copies are wanted it does so in two halves joined again: XLA folds a
+// plain transposition into the product that reads it, which is what the copy is there to avoid.
+func (n Numerics) Transpose(x *g.Node) *g.Node {
+	rank := x.Rank()
+	swap := make([]int, rank)
+	for i := range swap {
+		swap[i] = i
+	}
+	swap[rank-2], swap[rank-1] = rank-1, rank-2
+	rows := x.Shape().Dimensions[rank-2]
+	if !n.copyTransposed || rows < 2 {
+		return g.TransposeAllAxes(x, swap...)
+	}
+	top := g.TransposeAllAxes(g.SliceAxis(x, rank-2, g.AxisRange(0, rows/2)), swap...)
+	bottom := g.TransposeAllAxes(g.SliceAxis(x, rank-2, g.AxisRange(rows/2)), swap...)
+	return g.Concatenate([]*g.Node{top, bottom}, rank-1)
+}

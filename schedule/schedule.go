@@ -1,0 +1,234 @@
+// Package schedule says what the learning rate and the batch size are at each update of a run: pure functions of the
+// step, with no state and nothing to save.
+//
+// Steps count updates from 0. A learning-rate curve is a function f of the tokens trained on, from f(0) at the start of
+// the run to f(total) at its end, and update s uses f at the point it reaches, the end of batch s. So the first update
+// of a warm-up of W steps uses peak·1/W rather than a wasted 0, update W-1 the peak, and the last update of a run the
+// curve's end point. With a fixed batch this is the papers' f(s+1) in steps; under a batch ramp a curve follows tokens,
+// as GPT-3's and Megatron-LM's do, so a larger batch moves along it faster.
+package schedule
+
+import (
+	"cmp"
+	"math"
+	"sort"
+
+	"pretrain/internal/problem"
+	"pretrain/internal/units"
+)
+
+// Phase is the part of the schedule a step is in.
+type Phase string
+
+// The phases. PhaseWave is a cosine that is not the end of the run: WCSD's waves, SGDR's cycles, infinite's cooldown.
+const (
+	PhaseWarmup Phase = "warmup"
+	PhaseStable Phase = "stable"
+	PhaseWave   Phase = "wave"
+	PhaseDecay  Phase = "decay"
+	PhaseDone   Phase = "done" // past the last update
+)
+
+// Span is a stretch of steps in one phase: From ≤ step < To.
+type Span struct {
+	Phase    Phase
+	From, To int64
+}
+
+// segment is a span with its curve: the learning rate at x, the part of the span's tokens done, 0 ≤ x ≤ 1.
+type segment struct {
+	Span
+	curve func(x float64) float64
+}
+
+// Schedule is a learning rate for each update. It does not change; all methods may be called concurrently.
+type Schedule struct {
+	run      *Plan
+	segments []segment // without gaps, none empty, from step 0 to the run's end or beyond
+}
+
+// part is one piece of a schedule between the warm-up and the end, with the config key that gives its length.
+type part struct {
+	key    string
+	length units.Length
+	phase  Phase
+	curve  func(x float64) float64
+}
+
+// New lays the schedule out over a run. Boundaries fall on whole steps, the nearest to the length given, and a length
+// above 0 is at least one step. Errors are joined problem.Problem, those of [Config.Validate] among them.
+func New(c Config, run *Plan) (*Schedule, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	// Warm-up, then the head, then a constant level, then the tail, which is counted back from the end.
+	var head, tail part
+	level := c.PeakLR
+	switch c.Kind {
+	case Linear:
+		head = part{phase: PhaseDecay, curve: fall(ShapeLinear, c.PeakLR, c.MinLR)}
+	case Cosine:
+		head = part{"cosine_length", c.CosineLength, PhaseDecay, fall(ShapeCosine, c.PeakLR, c.MinLR)}
+		level = c.MinLR
+	case WSD:
+		tail = part{"decay.length", c.Decay.Length, PhaseDecay, nil}
+	case WCSD:
+		head = part{"wave.length", c.Wave.Length, PhaseWave, wave(c.PeakLR, c.Wave)}
+		tail = part{"decay.length", c.Decay.Length, PhaseDecay, nil}
+	case Infinite:
+		head = part{"infinite.cooldown", c.Infinite.Cooldown, PhaseWave, fall(ShapeCosine, c.PeakLR, c.Infinite.LR)}
+		tail = part{"infinite.anneal", c.Infinite.Anneal, PhaseDecay, nil}
+		level = c.Infinite.LR
+	}
+	end := run.Steps()
+	warm, last := run.head(0, c.Warmup), run.tail(tail.length)
+	mid := run.head(warm, head.length)
+	if head.curve != nil && head.length.IsZero() {
+		mid = end
+	}
+	if err := fits(c, head, tail, warm, mid, last, end); err != nil {
+		return nil, err
+	}
+
+	s := &Schedule{run: run}
+	s.add(PhaseWarmup, warm, func(x float64) float64 { return c.PeakLR * x })
+	if c.Kind == SGDR {
+		s.addCycles(c.SGDR, fall(ShapeCosine, c.PeakLR, c.MinLR))
+	}
+	s.add(head.phase, mid, head.curve)
+	s.add(PhaseStable, last, func(float64) float64 { return level })
+	s.add(tail.phase, end, c.Decay.curve(run, last, level, c.MinLR))
+	return s, nil
+}
+
+// fits checks that the parts fit the run: warm ≤ mid ≤ last ≤ end, the steps where they end.
+func fits(c Config, head, tail part, warm, mid, last, end int64) error {
+	var p problem.List
+	p.Check(warm <= end, "warmup", c.Warmup, "at most the run's %d steps; this is %d", end, warm)
+	p.Check(last >= 0, tail.key, tail.length, "at most the run's %d steps; this is %d", end, end-last)
+	switch {
+	case p.Err() != nil:
+	case warm > last:
+		p.Check(false, "warmup", c.Warmup, "at most %d steps, what %s (%v) leaves of the run's %d; this is %d",
+			last, tail.key, tail.length, end, warm)
+	case c.Kind != Cosine: // which may be cut off by the end of the run
+		p.Check(mid <= last, head.key, head.length, "at most the %d steps between warmup and %s; this is %d",
+			last-warm, cmp.Or(tail.key, "the end"), mid-warm)
+	}
+	return p.Err()
+}
+
+// LR is the learning rate of update step, counted from 0, the batch's lr_scale included. Past the end of the run it
+// stays at the last update's.
+func (s *Schedule) LR(step int64) float64 {
+	step = min(max(step, 0), s.run.Steps()-1)
+	// The curve is read at the end of the batch. On a boundary that is where the next segment begins: the same value
+	// everywhere but at an SGDR restart, which has the peak there.
+	seg := s.segments[s.find(step+1)]
+	from, to := s.run.TokensBefore(seg.From), s.run.TokensBefore(seg.To)
+	x := float64(s.run.TokensBefore(step+1)-from) / float64(to-from)
+	return seg.curve(x) * s.run.LRScale(step)
+}
+
+// Phase is the part of the schedule that update step belongs to.
+func (s *Schedule) Phase(step int64) Phase {
+	if step >= s.run.Steps() {
+		return PhaseDone
+	}
+	return s.segments[s.find(max(step, 0))].Phase
+}
+
+// Spans lists the phases in order; SGDR has one per cycle. Together they are the run, step 0 to its end.
+func (s *Schedule) Spans() []Span {
+	spans := make([]Span, len(s.segments))
+	for i, seg := range s.segments {
+		spans[i] = seg.Span
+		spans[i].To = min(seg.To, s.run.Steps())
+	}
+	return spans
+}
+
+// find is the index of the segment that holds step; the last one holds the end of the run.
+func (s *Schedule) find(step int64) int {
+	i := sort.Search(len(s.segments), func(i int) bool { return step < s.segments[i].To })
+	return min(i, len(s.segments)-1)
+}
+
+// add extends the schedule to the step to; nothing is added where it already reaches that far.
+func (s *Schedule) add(phase Phase, to int64, curve func(float64) float64) {
+	if from := s.end(); from < min(to, s.run.Steps()) {
+		s.segments = append(s.segments, segment{Span{phase, from, to}, curve})
+	}
+}
+
+func (s *Schedule) end() int64 {
+	if len(s.segments) == 0 {
+		return 0
+	}
+	return s.segments[len(s.segments)-1].To
+}
+
+// addCycles repeats curve to the end of the run, each time over a longer stretch. Boundaries are rounded from the exact
+// sum of the lengths, so that rounding does not add up.
+func (s *Schedule) addCycles(c Cycles, curve func(float64) float64) {
+	from := s.end()
+	at := float64(s.run.TokensBefore(from))
+	length := float64(s.run.TokensBefore(s.run.head(from, c.First))) - at
+	for s.end() < s.run.Steps() {
+		at += length
+		length *= c.Mult
+		to := s.run.nearest(int64(min(at, 1<<60))) // the last cycle may end far beyond the run
+		s.add(PhaseWave, max(to, s.end()+1), curve)
+	}
+}
+
+// curve is the decay from high to low over the steps from the given one to the end of the run.
+func (d Decay) curve(run *Plan, from int64, high, low float64) func(x float64) float64 {
+	if d.Shape != ShapeExponential || d.HalfLife.IsZero() {
+		return fall(d.Shape, high, low)
+	}
+	halvings := float64(run.Steps() - from)
+	if n, ok := d.HalfLife.Steps(); ok {
+		halvings /= float64(n)
+	} else {
+		halvings = float64(run.TokensBefore(run.Steps())-run.TokensBefore(from)) / float64(run.tokens(d.HalfLife))
+	}
+	return halve(high, low, halvings)
+}
+
+// fall is a curve from high at x = 0 to low at x = 1.
+func fall(shape Shape, high, low float64) func(x float64) float64 {
+	var f func(x float64) float64
+	switch shape {
+	case ShapeLinear:
+		f = func(x float64) float64 { return 1 - x }
+	case ShapeCosine:
+		f = func(x float64) float64 { return (1 + math.Cos(math.Pi*x)) / 2 }
+	case ShapeOneSqrt:
+		f = func(x float64) float64 { return 1 - math.Sqrt(x) }
+	case ShapeSquare:
+		f = func(x float64) float64 { return 1 - x*x }
+	case ShapeExponential:
+		if low == 0 { // never reached; see Decay.HalfLife
+			return halve(high, 0, 5)
+		}
+		return func(x float64) float64 { return high * math.Pow(low/high, x) }
+	}
+	return func(x float64) float64 { return blend(f(x), high, low) }
+}
+
+// halve is a curve that halves so many times from x = 0 to x = 1, but does not go below low.
+func halve(high, low, halvings float64) func(x float64) float64 {
+	return func(x float64) float64 { return max(low, high*math.Exp2(-x*halvings)) }
+}
+
+// wave is a curve of full cosine periods from the peak to the trough and back.
+func wave(peak float64, w Wave) func(x float64) float64 {
+	return func(x float64) float64 {
+		f := (1 + math.Cos(2*math.Pi*x*float64(w.Count))) / 2
+		return blend(f, peak, w.Trough*peak)
+	}
+}
+
+// blend is high at f = 1 and low at f = 0, exactly, so that curves join without a step.
+func blend(f, high, low float64) float64 { return f*high + (1-f)*low }

@@ -1,0 +1,139 @@
+// Package loss computes the cross-entropy of hidden states against targets, and its gradient, without ever holding the
+// logits of all tokens at once.
+//
+// Axis letters: N tokens, C tokens in a chunk, D d_model, V vocabulary.
+package loss
+
+import (
+	"pretrain/model"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	g "github.com/gomlx/gomlx/core/graph"
+)
+
+// Head is the end of the model: output projection, soft cap, cross-entropy, z-loss.
+type Head struct {
+	Numerics model.Numerics
+	// SoftCap bounds the logits, see model.Config. 0: off.
+	SoftCap float64
+	// ZLoss weighs the squared log partition function, which keeps logits from drifting (PaLM 2204.02311, §5, uses
+	// 1e-4). 0: off.
+	ZLoss float64
+	// ChunkTokens is how many tokens' logits exist at once. 0: as many as fit in [AutoChunkBytes].
+	ChunkTokens int
+}
+
+// AutoChunkBytes bounds a chunk's float32 logits when no chunk size is given: large enough to keep a device busy, small
+// beside the activations of any model whose vocabulary makes chunks worth having.
+const AutoChunkBytes = 256 << 20
+
+// Result is the loss of a batch and its gradient. All float32.
+type Result struct {
+	// Loss is Σ weight·cross-entropy in nats, without the z-loss. Scalar.
+	Loss *g.Node
+	// Z is ZLoss·Σ weight·log²Z. Scalar; nil when off.
+	Z *g.Node
+	// DHidden [N, D] and DTable [V, D] are the gradients of Loss + Z.
+	DHidden, DTable *g.Node
+}
+
+// Loss returns the weighted loss and its gradient. hidden is [N, D] float32; table [V, D] is the output projection;
+// targets [N] int32; weights [N] float32 already hold the loss mask and the normalisation (1/number of counted tokens
+// of the whole batch, so that the sum over micro-batches is the mean).
+//
+// The gradient is formed together with the loss while a chunk's logits are at hand: nothing is kept or recomputed.
+func (h Head) Loss(hidden, table, targets, weights *g.Node) Result {
+	var r Result
+	table = h.Numerics.Narrow(table)
+	hidden = h.Numerics.Narrow(hidden)
+	var dHidden []*g.Node
+	for start, size := range h.chunks(hidden.Shape().Dimensions[0], table.Shape().Dimensions[0]) {
+		part := func(x *g.Node) *g.Node {
+			x = g.SliceAxis(x, 0, g.AxisRange(start, start+size))
+			if r.Loss != nil {
+				x = g.OptimizationBarriers(x, r.Loss)[0] // One chunk after the other: the point is to share their memory.
+			}
+			return x
+		}
+		c := h.chunk(part(hidden), table, part(targets))
+		w := part(weights)
+
+		r.Loss = plus(r.Loss, g.ReduceAllSum(g.Mul(w, c.nats())))
+		// d(lse - target)/dlogits = softmax - onehot, d(lse²)/dlogits = 2·lse·softmax
+		slope := w
+		if h.ZLoss > 0 {
+			r.Z = plus(r.Z, g.MulScalar(g.ReduceAllSum(g.Mul(w, g.Square(c.lse))), h.ZLoss))
+			slope = g.Mul(w, g.OnePlus(g.MulScalar(c.lse, 2*h.ZLoss)))
+		}
+		softmax := g.Exp(g.Sub(c.logits, g.ExpandAxes(c.lse, -1)))
+		vocab := g.Iota(table.Graph(), shapes.Make(dtypes.Int32, c.logits.Shape().Dimensions...), 1)
+		isTarget := g.Equal(vocab, g.ExpandAxes(c.targets, -1))
+		weightIfTarget := g.Where(isTarget, g.BroadcastToDims(g.ExpandAxes(w, -1), c.logits.Shape().Dimensions...), g.ScalarZero(w.Graph(), w.DType()))
+		dLogits := h.Numerics.Narrow(c.capBack(g.Sub(g.Mul(softmax, g.ExpandAxes(slope, -1)), weightIfTarget)))
+		dHidden = append(dHidden, h.Numerics.Dot(dLogits, 1, table, 0))
+		// As (hiddenᵀ·dLogits)ᵀ: of the two ways to write it, the one that copies or transposes [D, ·] and not [C, V].
+		r.DTable = plus(r.DTable, h.Numerics.Transpose(h.Numerics.Dot(c.hidden, 0, dLogits, 0)))
+	}
+	r.DHidden = g.Concatenate(dHidden, 0)
+	return r
+}
+
+// PerToken returns the cross-entropy of every token in nats, float32 [N], for evaluation.
+func (h Head) PerToken(hidden, table, targets *g.Node) *g.Node {
+	table, hidden = h.Numerics.Narrow(table), h.Numerics.Narrow(hidden)
+	var nats []*g.Node
+	for start, size := range h.chunks(hidden.Shape().Dimensions[0], table.Shape().Dimensions[0]) {
+		part := func(x *g.Node) *g.Node { return g.SliceAxis(x, 0, g.AxisRange(start, start+size)) }
+		nats = append(nats, h.chunk(part(hidden), table, part(targets)).nats())
+	}
+	return g.Concatenate(nats, 0)
+}
+
+// chunk is the forward pass of some tokens: capped logits [C, V], log partition function [C] and target logit [C].
+type chunk struct {
+	hidden, targets, logits, lse, target *g.Node
+	capBack                              func(*g.Node) *g.Node
+}
+
+func (c chunk) nats() *g.Node { return g.Sub(c.lse, c.target) }
+
+func (h Head) chunk(hidden, table, targets *g.Node) chunk {
+	c := chunk{hidden: hidden, targets: targets}
+	c.logits, c.capBack = model.SoftCap(h.Numerics.Dot(hidden, 1, table, 1), h.SoftCap)
+	top := g.ReduceMax(c.logits, -1)
+	c.lse = g.Add(top, g.Log(g.ReduceSum(g.Exp(g.Sub(c.logits, g.ExpandAxes(top, -1))), -1)))
+	// The target's logit from its own row: a pass over [C, V] to pick it out would cost as much as the softmax.
+	rows := g.ConvertDType(g.Gather(table, g.ExpandAxes(targets, -1)), dtypes.Float32)
+	raw := g.ReduceSum(g.Mul(g.ConvertDType(hidden, dtypes.Float32), rows), -1)
+	c.target, _ = model.SoftCap(raw, h.SoftCap)
+	return c
+}
+
+// chunks yields the start and size of each chunk: equal sizes, as large as allowed.
+func (h Head) chunks(tokens, vocab int) func(yield func(start, size int) bool) {
+	most := h.ChunkTokens
+	if most <= 0 {
+		most = max(1, AutoChunkBytes/(4*vocab))
+	}
+	count := 1
+	for tokens/count > most || tokens%count != 0 {
+		count++
+	}
+	size := tokens / count
+	return func(yield func(start, size int) bool) {
+		for start := 0; start < tokens; start += size {
+			if !yield(start, size) {
+				return
+			}
+		}
+	}
+}
+
+// plus is a + b where a may be absent.
+func plus(a, b *g.Node) *g.Node {
+	if a == nil {
+		return b
+	}
+	return g.Add(a, b)
+}

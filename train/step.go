@@ -1,0 +1,269 @@
+package train
+
+import (
+	"fmt"
+
+	"pretrain/model"
+	"pretrain/train/feed"
+	"pretrain/train/loss"
+	"pretrain/train/optim"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	g "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// StepMetrics is what the device reports of a step.
+type StepMetrics struct {
+	// Loss is the mean cross-entropy in nats per counted token.
+	Loss float32
+	// ZLoss is the z-loss term, 0 when off.
+	ZLoss float32
+	// GradNorm is the global L2 norm of the gradient before clipping.
+	GradNorm float32
+	// Skipped says the update was refused because the loss or a gradient was not finite; the state is as before.
+	Skipped bool
+}
+
+// metric slots of the vector that a step returns.
+const (
+	metricLoss = iota
+	metricZ
+	metricGradNorm
+	metricSkipped
+	numMetrics
+)
+
+// Program is the compiled training step: one pure function (batch, learning rate, state) → (metrics, state), and where
+// a batch is more than one micro-batch, its two halves.
+type Program struct {
+	backend compute.Backend
+	decoder model.Decoder
+	head    loss.Head
+	optim   optim.Config
+	layout  Layout
+
+	step, accumulate, apply *g.Exec
+}
+
+// NewProgram prepares the step; it compiles on first use for each batch shape.
+func NewProgram(backend compute.Backend, decoder model.Decoder, head loss.Head, o optim.Config) (*Program, error) {
+	p := &Program{backend: backend, decoder: decoder, head: head, optim: o, layout: NewLayout(decoder.Config, o)}
+	var err error
+	if p.step, err = g.NewExec(backend, p.buildStep); err != nil {
+		return nil, fmt.Errorf("prepare the training step: %w", err)
+	}
+	if p.accumulate, err = g.NewExec(backend, p.buildAccumulate); err != nil {
+		return nil, fmt.Errorf("prepare gradient accumulation: %w", err)
+	}
+	if p.apply, err = g.NewExec(backend, p.buildApply); err != nil {
+		return nil, fmt.Errorf("prepare the update: %w", err)
+	}
+	return p, nil
+}
+
+// Layout is the layout of the state the program works on.
+func (p *Program) Layout() Layout { return p.layout }
+
+// batchArgs are the arguments a batch becomes, in the order that [Program.splitBatch] takes them off.
+func (p *Program) batchArgs(b *feed.Batch) []any {
+	args := []any{
+		tensors.FromFlatDataAndDimensions(b.Tokens, b.Sequences, b.SeqLen+1),
+		tensors.FromFlatDataAndDimensions(b.Weights, b.Sequences, b.SeqLen),
+	}
+	if p.decoder.DocumentMask {
+		args = append(args,
+			tensors.FromFlatDataAndDimensions(b.Segments, b.Sequences, b.SeqLen),
+			tensors.FromFlatDataAndDimensions(b.Positions, b.Sequences, b.SeqLen))
+	}
+	return args
+}
+
+// splitBatch takes the batch off the front of a graph's inputs.
+func (p *Program) splitBatch(inputs []*g.Node) (in model.Input, targets, weights *g.Node, rest []*g.Node) {
+	tokens, weights := inputs[0], g.Reshape(inputs[1], -1)
+	in.Tokens = g.SliceAxis(tokens, 1, g.AxisRange(0, -1))
+	targets = g.Reshape(g.SliceAxis(tokens, 1, g.AxisRange(1)), -1)
+	rest = inputs[2:]
+	if p.decoder.DocumentMask {
+		in.Segments, in.Positions, rest = rest[0], rest[1], rest[2:]
+	}
+	return in, targets, weights, rest
+}
+
+// weights names the parameters among the state's tensors.
+func (p *Program) weights(params []*g.Node) model.Weights {
+	w := make(model.Weights, p.layout.NumParams())
+	for i, gr := range p.layout.Groups {
+		w[gr.Param.Name] = params[i]
+	}
+	return w
+}
+
+// gradients is the forward and backward pass: loss terms and the gradient of each parameter in layout order.
+func (p *Program) gradients(in model.Input, targets, weights *g.Node, params []*g.Node) (lossTerms *g.Node, grads []*g.Node) {
+	w := p.weights(params)
+	hidden, pullback := p.decoder.Hidden(w, in)
+	output := p.decoder.OutputName()
+	r := p.head.Loss(hidden, w[output], targets, weights)
+	byName := pullback(r.DHidden)
+	if d, ok := byName[output]; ok {
+		byName[output] = g.Add(d, r.DTable) // tied: the table is used at both ends
+	} else {
+		byName[output] = r.DTable
+	}
+	if r.Z == nil {
+		r.Z = g.ScalarZero(hidden.Graph(), dtypes.Float32)
+	}
+	grads = make([]*g.Node, len(params))
+	for i, gr := range p.layout.Groups {
+		grads[i] = byName[gr.Param.Name]
+	}
+	return g.Stack([]*g.Node{r.Loss, r.Z}, 0), grads
+}
+
+// update is the clipped optimizer update, or the state as it was where the loss or a gradient is not finite.
+func (p *Program) update(lossTerms *g.Node, grads []*g.Node, lr *g.Node, state []*g.Node) []*g.Node {
+	n := p.layout.NumParams()
+	params, slots := state[:n], state[n:len(state)-2]
+	updates, skipped := state[len(state)-2], state[len(state)-1]
+
+	norm, factor := p.optim.Clip(grads)
+	finite := g.LogicalAnd(g.IsFinite(norm), g.IsFinite(g.ReduceAllSum(lossTerms)))
+	one := g.ScalarOne(updates.Graph(), dtypes.Int32)
+	count := g.ConvertDType(g.Add(updates, one), dtypes.Float32)
+
+	newParams := make([]*g.Node, n)
+	var newSlots []*g.Node
+	for i, gr := range p.layout.Groups {
+		own := slots[:len(gr.Slots)]
+		slots = slots[len(gr.Slots):]
+		w, changed := p.optim.Update(gr, params[i], g.Mul(grads[i], factor), own, lr, count)
+		newParams[i] = g.Where(finite, w, params[i])
+		for j := range own {
+			newSlots = append(newSlots, g.Where(finite, changed[j], own[j]))
+		}
+	}
+	applied := g.ConvertDType(finite, dtypes.Int32)
+	refused := g.Sub(one, applied)
+	metrics := make([]*g.Node, numMetrics)
+	metrics[metricLoss] = g.Squeeze(g.Slice(lossTerms, g.AxisElem(0)))
+	metrics[metricZ] = g.Squeeze(g.Slice(lossTerms, g.AxisElem(1)))
+	metrics[metricGradNorm] = norm
+	metrics[metricSkipped] = g.ConvertDType(refused, dtypes.Float32)
+
+	out := append([]*g.Node{g.Stack(metrics, 0)}, newParams...)
+	out = append(out, newSlots...)
+	return append(out, g.Add(updates, applied), g.Add(skipped, refused))
+}
+
+// buildStep is (batch…, lr, state…) → (metrics, state…).
+func (p *Program) buildStep(inputs []*g.Node) []*g.Node {
+	in, targets, weights, rest := p.splitBatch(inputs)
+	lr, state := rest[0], rest[1:]
+	lossTerms, grads := p.gradients(in, targets, weights, state[:p.layout.NumParams()])
+	return p.update(lossTerms, grads, lr, state)
+}
+
+// buildAccumulate is (batch…, loss terms, gradients…, parameters…) → (loss terms, gradients…), each added to.
+func (p *Program) buildAccumulate(inputs []*g.Node) []*g.Node {
+	in, targets, weights, rest := p.splitBatch(inputs)
+	n := p.layout.NumParams()
+	lossTerms, grads := p.gradients(in, targets, weights, rest[1+n:])
+	out := []*g.Node{g.Add(rest[0], lossTerms)}
+	for i, grad := range grads {
+		out = append(out, g.Add(rest[1+i], grad))
+	}
+	return out
+}
+
+// buildApply is (loss terms, gradients…, lr, state…) → (metrics, state…).
+func (p *Program) buildApply(inputs []*g.Node) []*g.Node {
+	n := p.layout.NumParams()
+	return p.update(inputs[0], inputs[1:1+n], inputs[1+n], inputs[2+n:])
+}
+
+// Step runs one training step on the device and waits for it: batches are its micro-batches, of one shape. The state is
+// replaced: its old memory is given to the new.
+func (p *Program) Step(s *State, batches []*feed.Batch, lr float64) (StepMetrics, error) {
+	var out []*tensors.Tensor
+	var err error
+	if len(batches) == 1 {
+		out, err = p.stepOnce(s, batches[0], lr)
+	} else {
+		out, err = p.stepAccumulated(s, batches, lr)
+	}
+	if err != nil {
+		return StepMetrics{}, err
+	}
+	s.Tensors = out[1:]
+	v, err := tensors.CopyFlatData[float32](out[0])
+	if err != nil {
+		return StepMetrics{}, fmt.Errorf("read the step's metrics: %w", err)
+	}
+	return StepMetrics{Loss: v[metricLoss], ZLoss: v[metricZ], GradNorm: v[metricGradNorm], Skipped: v[metricSkipped] != 0}, nil
+}
+
+func (p *Program) stepOnce(s *State, b *feed.Batch, lr float64) ([]*tensors.Tensor, error) {
+	state, err := s.donate(p.backend)
+	if err != nil {
+		return nil, err
+	}
+	out, err := p.step.Exec(append(append(p.batchArgs(b), float32(lr)), state...)...)
+	if err != nil {
+		return nil, fmt.Errorf("training step: %w", err)
+	}
+	return out, nil
+}
+
+func (p *Program) stepAccumulated(s *State, batches []*feed.Batch, lr float64) ([]*tensors.Tensor, error) {
+	n := p.layout.NumParams()
+	acc := []*tensors.Tensor{tensors.FromValue([]float32{0, 0})}
+	for _, spec := range p.layout.Specs[:n] {
+		acc = append(acc, tensors.FromShape(spec.Shape))
+	}
+	donateAll := func(ts []*tensors.Tensor) ([]any, error) {
+		args := make([]any, len(ts))
+		for i, t := range ts {
+			var err error
+			if args[i], err = g.DonateTensorBuffer(t, p.backend, 0); err != nil {
+				return nil, fmt.Errorf("donate gradients: %w", err)
+			}
+		}
+		return args, nil
+	}
+	for _, b := range batches {
+		sums, err := donateAll(acc)
+		if err != nil {
+			return nil, err
+		}
+		args := append(p.batchArgs(b), sums...)
+		for _, t := range s.Tensors[:n] {
+			args = append(args, t)
+		}
+		if acc, err = p.accumulate.Exec(args...); err != nil {
+			return nil, fmt.Errorf("gradient accumulation: %w", err)
+		}
+	}
+	args, err := donateAll(acc)
+	if err != nil {
+		return nil, err
+	}
+	state, err := s.donate(p.backend)
+	if err != nil {
+		return nil, err
+	}
+	out, err := p.apply.Exec(append(append(args, float32(lr)), state...)...)
+	if err != nil {
+		return nil, fmt.Errorf("update: %w", err)
+	}
+	return out, nil
+}
+
+// Finalize frees the compiled programs.
+func (p *Program) Finalize() {
+	for _, e := range []*g.Exec{p.step, p.accumulate, p.apply} {
+		e.Finalize()
+	}
+}
