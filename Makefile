@@ -1,38 +1,68 @@
-# pretrain: make quickstart trains a first model, make test runs every test. Both set up what they need first; a second
-# run sets nothing up again.
-SHELL := /bin/bash
-.SHELLFLAGS := -euo pipefail -c
+# pretrain: `make quickstart` trains a first model, `make test` runs every test. Both set up what is missing first; a second
+# run finds everything there. Needed beforehand: Go, Rust (cargo), a C compiler, make, python3. What is downloaded or built
+# lies in the user's cache and library folders; the checkout only gets bin/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build quickstart test lint bench golden clean
+.PHONY: help tools setup build quickstart test pure lint bench golden clean
 
-# The Rust library behind the tokenizer lies in the user's cache; its build script prints where. Every recipe that links
-# it begins with $(RUST).
-RUST = library=$$(sh tokenizer/rust/build.sh) && export CGO_LDFLAGS="-L$$library" &&
+# The packages that need neither cgo nor GoMLX, so that data work runs on any machine. data/stats/baseline links liblzma.
+PURE = $$(go list ./schedule/... ./data/... ./tokenizer ./internal/atomicfile ./internal/prng ./internal/problem \
+	./internal/safetensors ./internal/units ./internal/vfs | grep -v /baseline)
+LINT_VERSION = v2.15.0
+# As the program itself has it: see cacheDir in cmd/pretrain.
+CACHE = $${PRETRAIN_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/pretrain}
+
+# Every recipe that links the tokenizer's Rust library begins with $(RUST): its build script builds it where the cache does
+# not have it and prints the folder. Linker flags of the user's own stay.
+RUST = rust=$$(sh tokenizer/rust/build.sh) && export CGO_LDFLAGS="$$(go env CGO_LDFLAGS) '-L$$rust'" &&
 
 help: ## what there is to make
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-setup: build ## install what is missing: the tokenizer's Rust library, the XLA plugin
-	@bin/pretrain setup || echo "no XLA plugin: the pure-Go backend, about 12 times slower, is used until one is there"
+tools:
+	@ok=true; \
+	need() { command -v "$$1" >/dev/null 2>&1 || { ok=false; echo "setup: $$1 is not on PATH; to mend it: $$2" >&2; }; }; \
+	need go "install Go 1.26 or newer"; \
+	need cargo "install Rust 1.87 or newer (rustup, or your system's packages)"; \
+	need cc "install a C compiler (Debian, Ubuntu: apt-get install build-essential; macOS: xcode-select --install)"; \
+	$$ok || exit 1; \
+	go list -m >/dev/null || { echo "setup: this Go cannot build the module (see above); to mend it: install the Go that it names, or unset GOTOOLCHAIN so that go fetches it" >&2; exit 1; }; \
+	set -- $$(go env CC); need "$$1" "install it, or set CC to the C compiler you have (CC=cc)"; $$ok || exit 1; \
+	command -v python3 >/dev/null 2>&1 || echo "setup: python3 is not on PATH: if there is no XLA plugin yet, it may not be found without pip; to mend it: install python3 and pip" >&2
 
-build: ## bin/pretrain
-	@$(RUST) go build -o bin/pretrain ./cmd/pretrain
+setup: build ## install what is missing: the tokenizer's Rust library, bin/pretrain, the XLA plugin
+	@bin/pretrain setup || echo "setup: no XLA plugin could be installed (see above). The pure-Go backend is used, about 12 times slower; make setup tries again." >&2
 
-quickstart: setup ## set up and train a first model (6 minutes on 2 cores)
+build: tools ## bin/pretrain
+	@$(RUST) { [ -x bin/pretrain ] || echo "setup: building bin/pretrain (a minute or two the first time)" >&2; } && \
+	go build -o bin/pretrain ./cmd/pretrain
+
+quickstart: setup ## set up and train a first model (6 minutes on 2 cores after set-up)
 	@bin/pretrain --config quickstart
 
-test: setup ## set up and run every test
-	@$(RUST) go test -timeout 30m ./...
+test: setup pure ## set up and run every test (CI, that is with CI set, runs the linters too)
+	@$(RUST) go test -timeout 20m ./...
+	$(if $(CI),@$(MAKE) --no-print-directory lint)
 
-lint: ## vet, and the linters of .golangci.yml with its layer rules
-	@$(RUST) go vet ./...
-	@$(RUST) go tool golangci-lint run
+pure:
+	@CGO_ENABLED=0 go build $(PURE)
+	@! CGO_ENABLED=0 go list -deps $(PURE) | grep '^github.com/gomlx' || { echo "pure: a package of PURE in the Makefile imports GoMLX (above)" >&2; exit 1; }
+
+lint: tools ## vet and the linters of .golangci.yml, with the layer rules
+	@dir="$(CACHE)/golangci-lint/$(LINT_VERSION)-$$(go env GOVERSION)"; \
+	if [ ! -x "$$dir/golangci-lint" ]; then \
+		echo "lint: building golangci-lint $(LINT_VERSION) (once; two to four minutes)" >&2; \
+		GOBIN="$$dir" CGO_ENABLED=0 go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) || \
+			{ echo "lint: golangci-lint cannot be built (see above); to mend it: check the network and GOPROXY ($$(go env GOPROXY))" >&2; exit 1; }; \
+	fi; \
+	$(RUST) "$$dir/golangci-lint" run
 
 bench: setup ## benchmarks of the packages
 	@$(RUST) go test -run '^$$' -bench . -benchtime 1s ./...
 
-golden: ## regenerate bench/golden from its independent PyTorch implementation
-	@cd bench/golden && python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt && .venv/bin/python make_golden.py
+golden: ## write bench/golden/data again, from its independent PyTorch implementation (5 GB of wheels the first time)
+	@python3 -m venv "$(CACHE)/golden-venv"
+	@"$(CACHE)/golden-venv/bin/pip" install -q -r bench/golden/requirements.txt
+	@cd bench/golden && "$(CACHE)/golden-venv/bin/python" make_golden.py
 
 clean: ## remove what was built in the checkout; caches stay
 	@rm -rf bin

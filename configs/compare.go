@@ -50,30 +50,30 @@ type rule struct {
 const (
 	fromHere  = "it applies from the resumed step on"
 	elsewhere = "it does not change what is learnt"
-	branch    = "; start a new run from this checkpoint by `pretrain branch`"
+	anew      = "; train anew in another --run-dir"
 )
 
 // rules has one entry for each section at least; a test checks that no key is without.
 var rules = []rule{
 	{"name", Allowed, elsewhere},
-	{"seed", Forbidden, "the order of the data hangs on it" + branch},
+	{"seed", Forbidden, "the order of the data hangs on it" + anew},
 	{"model", Forbidden, "the saved weights are of the old model; train anew"},
-	{"model.document_mask", Forbidden, "the weights were trained with the other attention" + branch},
-	{"model.max_seq_len", Forbidden, "the order of the data hangs on it" + branch},
+	{"model.document_mask", Forbidden, "the weights were trained with the other attention" + anew},
+	{"model.max_seq_len", Forbidden, "the order of the data hangs on it" + anew},
 	{"model.preset", Allowed, "only the values it stands for count"},
 	{"tokenizer", Forbidden, "the weights know the old vocabulary; train anew"},
 	{"tokenizer.path", Allowed, "a moved file; its content must be the same"},
-	{"data", Forbidden, "steps already trained would have seen other data" + branch},
+	{"data", Forbidden, "steps already trained would have seen other data" + anew},
 	{"data.path", Allowed, "a moved folder; its content must be the same"},
 	{"data.max_epochs", Allowed, "it bounds, it does not order"},
-	{"batch", Allowed, fromHere},
+	{"batch", Forbidden, "the steps already trained would count other tokens" + anew},
+	{"batch.micro_batch", Allowed, elsewhere},
 	{"schedule", Allowed, fromHere},
 	{"optimizer", Allowed, fromHere},
-	{"optimizer.kind", Forbidden, "the saved state is the other optimizer's" + branch},
+	{"optimizer.kind", Forbidden, "the saved state is the other optimizer's" + anew},
 	{"loss", Allowed, fromHere},
 	{"train.tokens", Allowed, "the schedule's end and its fractions of the run move with it"},
 	{"train.precision", Allowed, "it applies from the resumed step on; master weights are fp32 in both"},
-	{"train.mesh", Allowed, "the checkpoint is laid out anew; losses agree within rounding"},
 	{"train.remat", Allowed, elsewhere},
 	{"eval", Allowed, elsewhere},
 	{"checkpoint", Allowed, elsewhere},
@@ -123,7 +123,7 @@ func Compare(old, new *Resolved, step int64) []Difference {
 		case key == "train.tokens" && !samePast:
 			d.Class, d.Reason = Forbidden, fmt.Sprintf("it moves stages that began before step %d; give their ends in steps or tokens", step)
 		case key == "optimizer.momentum" && (d.Old == "0" || d.New == "0"):
-			d.Class, d.Reason = Forbidden, "the checkpoint has no momentum for it, or one too many"+branch
+			d.Class, d.Reason = Forbidden, "the checkpoint has no momentum for it, or one too many"+anew
 		}
 		list = append(list, d)
 	}

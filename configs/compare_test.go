@@ -43,7 +43,7 @@ func TestCompare(t *testing.T) {
 		{late, 100, []string{"model.d_model=256"}, "model.d_model: forbidden, model.d_ff: forbidden, model.num_heads: forbidden, model.num_kv_heads: forbidden"},
 		{late, 100, []string{"tokenizer.vocab_size=5000"}, "tokenizer.vocab_size: forbidden"},
 		{late, 100, []string{"schedule.kind=cosine", "schedule.min_lr=0.001"}, "schedule.kind: allowed, schedule.min_lr: allowed"},
-		{late, 100, []string{"train.mesh.fsdp=4", "train.mesh.data=2", "train.precision=fp32"}, "train.precision: allowed, train.mesh.data: allowed, train.mesh.fsdp: allowed"},
+		{late, 100, []string{"train.precision=fp32", "train.remat=layer"}, "train.precision: allowed, train.remat: allowed"},
 		{late, 100, []string{"checkpoint.keep=9", "batch.micro_batch=4", "name=x"}, "name: allowed, batch.micro_batch: allowed, checkpoint.keep: allowed"},
 		{late, 100, []string{"optimizer.kind=lion"}, "optimizer.kind: forbidden"},
 		{late, 100, []string{"optimizer.momentum=0"}, "optimizer.momentum: forbidden"},

@@ -143,7 +143,6 @@ func (r *Resolved) resolve(d *decoder) {
 	if len(sources) == 0 && stages == 0 {
 		r.Run.Data.Stages = nil // one source, one stage: nothing to say
 	}
-	r.Run.Train.Mesh = r.Run.Train.Mesh.Resolve()
 }
 
 // texts are the leaves of a section by path.

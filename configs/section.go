@@ -48,7 +48,6 @@ const (
 	RematNone      Remat = "none"      // keep all
 	RematAttention Remat = "attention" // recompute scores and softmax
 	RematLayer     Remat = "layer"     // keep only each layer's input
-	RematFull      Remat = "full"      // the same, and the loss by chunks
 )
 
 // Train is how long and on what the model is trained.
@@ -57,41 +56,15 @@ type Train struct {
 	Tokens units.Tokens `yaml:"tokens"`
 	// Precision is bf16 (default: it halves memory traffic and is the fast path of every device) or fp32.
 	Precision Precision `yaml:"precision"`
-	// Remat is none (default: the fastest where it fits), attention, layer or full.
+	// Remat is none (default: the fastest where it fits), attention or layer.
 	Remat Remat `yaml:"remat"`
-	// Mesh lays the run over devices.
-	Mesh Mesh `yaml:"mesh"`
-}
-
-// Mesh is the number of devices along each way of dividing the work. -1 in one of them takes all devices that the others
-// leave; 0 means not given. With nothing given, all devices divide the batch (data: -1).
-type Mesh struct {
-	// Data divides the batch; each device holds all weights.
-	Data int `yaml:"data"`
-	// FSDP divides the batch and also the weights and the optimizer state.
-	FSDP int `yaml:"fsdp"`
-	// Tensor divides each matrix product.
-	Tensor int `yaml:"tensor"`
 }
 
 // maxTokens is a thousand times the largest run there has been, and a token count that is still exact in a float64.
 const maxTokens units.Tokens = 9e15
 
-// DefaultTrain is bf16 on all devices.
+// DefaultTrain is bf16, nothing computed twice.
 func DefaultTrain() Train { return Train{Precision: BF16, Remat: RematNone} }
-
-// Resolve fills in what was not given: 1, and -1 for Data where nothing takes the remaining devices.
-func (m Mesh) Resolve() Mesh {
-	if m == (Mesh{}) {
-		m.Data = -1
-	}
-	for _, n := range []*int{&m.Data, &m.FSDP, &m.Tensor} {
-		if *n == 0 {
-			*n = 1
-		}
-	}
-	return m
-}
 
 // Validate reports every problem at once.
 func (c Train) Validate() error {
@@ -99,19 +72,8 @@ func (c Train) Validate() error {
 	p.Check(c.Tokens > 0, "tokens", c.Tokens, `the number of tokens to train on, such as "20Btok"`)
 	p.Check(c.Tokens <= maxTokens, "tokens", c.Tokens, "at most %s", maxTokens)
 	p.Check(c.Precision == BF16 || c.Precision == FP32, "precision", c.Precision, "bf16 or fp32")
-	all := []Remat{RematNone, RematAttention, RematLayer, RematFull}
+	all := []Remat{RematNone, RematAttention, RematLayer}
 	p.Check(slices.Contains(all, c.Remat), "remat", c.Remat, "one of %v", all)
-	rest := 0
-	for _, axis := range []struct {
-		key string
-		n   int
-	}{{"data", c.Mesh.Data}, {"fsdp", c.Mesh.FSDP}, {"tensor", c.Mesh.Tensor}} {
-		p.Check(axis.n >= -1, "mesh."+axis.key, axis.n, "a number of devices, or -1 for all that are left")
-		if axis.n == -1 {
-			rest++
-			p.Check(rest == 1, "mesh."+axis.key, axis.n, "-1 in one place only")
-		}
-	}
 	return p.Err()
 }
 

@@ -45,6 +45,9 @@ type RampStage struct {
 	Tokens units.Tokens `yaml:"tokens"`
 }
 
+// maxSizes bounds a ramp: nobody tells more steps from a line, and each is a stage to look through.
+const maxSizes = 4096
+
 // LinearRamp is a staircase from From up to the full batch. Each of its sizes holds for the same number of tokens and the
 // full batch is reached at Until.
 type LinearRamp struct {
@@ -92,7 +95,7 @@ func (c BatchConfig) Validate() error {
 	}
 	if linear {
 		p.Check(c.Linear.From > 0 && c.Linear.From <= units.Tokens(c.Tokens), "linear.from", c.Linear.From, "more than 0 and at most tokens %v", c.Tokens)
-		p.Check(c.Linear.Sizes >= 2, "linear.sizes", c.Linear.Sizes, "2 or more")
+		p.Check(c.Linear.Sizes >= 2 && c.Linear.Sizes <= maxSizes, "linear.sizes", c.Linear.Sizes, "2 to %d", maxSizes)
 	}
 	if law {
 		p.Check(c.Law.Min > 0, "law.min", c.Law.Min, "more than 0")

@@ -279,7 +279,7 @@ func TestBatchProblems(t *testing.T) {
 			}),
 			[]string{
 				"ramp: 1 stages: want no ramp beside linear or tokens: law", "linear.from: 8192tok: want more than 0 and at most tokens 4096tok",
-				"linear.sizes: 0: want 2 or more",
+				"linear.sizes: 0: want 2 to 4096",
 			},
 		},
 		"linear longer than the run": {

@@ -21,9 +21,8 @@ type Saver struct {
 	// Meta is what every checkpoint of the run says of itself; step, tokens and loop state are filled in.
 	Meta checkpoint.Meta
 
-	saved    int64     // step of the last save
-	savedAt  time.Time // when; zero before the first
-	finished bool
+	saved   int64     // step of the last save
+	savedAt time.Time // when; zero before the first
 }
 
 // due reports whether the state after step updates is to be saved now. A save that comes due while the one before is

@@ -210,7 +210,7 @@ func (p *Program) stepOnce(s *State, b *feed.Batch, lr float64) ([]*tensors.Tens
 	if err != nil {
 		return nil, err
 	}
-	out, err := p.step.Exec(append(append(p.batchArgs(b), float32(lr)), state...)...)
+	out, err := p.step.Call(append(append(p.batchArgs(b), float32(lr)), state...)...)
 	if err != nil {
 		return nil, fmt.Errorf("training step: %w", err)
 	}
@@ -242,7 +242,7 @@ func (p *Program) stepAccumulated(s *State, batches []*feed.Batch, lr float64) (
 		for _, t := range s.Tensors[:n] {
 			args = append(args, t)
 		}
-		if acc, err = p.accumulate.Exec(args...); err != nil {
+		if acc, err = p.accumulate.Call(args...); err != nil {
 			return nil, fmt.Errorf("gradient accumulation: %w", err)
 		}
 	}
@@ -254,7 +254,7 @@ func (p *Program) stepAccumulated(s *State, batches []*feed.Batch, lr float64) (
 	if err != nil {
 		return nil, err
 	}
-	out, err := p.apply.Exec(append(append(args, float32(lr)), state...)...)
+	out, err := p.apply.Call(append(append(args, float32(lr)), state...)...)
 	if err != nil {
 		return nil, fmt.Errorf("update: %w", err)
 	}

@@ -16,7 +16,6 @@ import (
 	"pretrain/internal/vfs"
 	"pretrain/model/generate"
 	"pretrain/train"
-	"pretrain/train/checkpoint"
 	"pretrain/train/metrics"
 )
 
@@ -57,22 +56,6 @@ func (j *job) finish(ctx context.Context, trained int64, took time.Duration, sta
 	if err != nil {
 		return err
 	}
-	return j.show(r, asJSON)
-}
-
-// finished says of a run that needs nothing more what it came to.
-func (j *job) finished(meta checkpoint.Meta, asJSON bool) error {
-	r, err := readResult(j.dir)
-	if err != nil {
-		return err
-	}
-	if r == nil { // killed between its last checkpoint and result.json: the run is whole, only its summary is missing
-		r = &result{RunDir: j.dir, Step: meta.Step, Tokens: meta.Tokens, TrainLoss: metrics.Number(meta.Loop.LossEMA),
-			ValLoss: metrics.Number(math.NaN()), ValBPB: metrics.Number(math.NaN()), GzipBPB: metrics.Number(math.NaN()),
-			XZBPB: metrics.Number(math.NaN()), TokensPerSecond: metrics.Number(math.NaN()), MFU: metrics.Number(math.NaN())}
-	}
-	j.say("this run is finished: step %d of %d is saved in %s. Train longer with --set train.tokens=…, or start another with --run-dir.",
-		meta.Step, j.config.Derived.Steps, j.dir)
 	return j.show(r, asJSON)
 }
 

@@ -115,8 +115,15 @@ func trainRun(ctx context.Context, r *configs.Resolved, o trainOptions, stdout, 
 		if err := j.compare(saved.Meta); err != nil {
 			return err
 		}
-		if saved.Meta.Step >= r.Derived.Steps {
-			return j.finished(saved.Meta, asJSON)
+		if saved.Meta.Step > r.Derived.Steps {
+			return usagef("the run in %s is at step %d, past the %d steps of this configuration: choose another --run-dir", j.dir, saved.Meta.Step, r.Derived.Steps)
+		}
+		if done, err := readResult(j.dir); err != nil {
+			return err
+		} else if done != nil && done.Step == r.Derived.Steps && saved.Meta.Step == done.Step {
+			j.say("this run is finished: step %d of %d is saved in %s. Train longer with --set train.tokens=…, or start another with --run-dir.",
+				done.Step, r.Derived.Steps, j.dir)
+			return j.show(done, asJSON)
 		}
 	}
 	if err := j.openLog(); err != nil {
@@ -206,6 +213,9 @@ func (j *job) compare(meta checkpoint.Meta) error {
 	if err != nil {
 		return fmt.Errorf("read the configuration in the checkpoint of step %d: %w", meta.Step, err)
 	}
+	if m := &j.config.Run.Model; m.VocabSize == 0 { // the tokenizer's, as it was then: its hash is compared, too
+		m.VocabSize = old.Run.Model.VocabSize
+	}
 	var refused []string
 	for _, d := range configs.Compare(old, j.config, meta.Step) {
 		if d.Key == "name" {
@@ -216,6 +226,9 @@ func (j *job) compare(meta checkpoint.Meta) error {
 		} else {
 			j.say("changed since step %d: %s", meta.Step, d)
 		}
+	}
+	if tokens := j.config.Plan.TokensBefore(meta.Step); len(refused) == 0 && tokens != meta.Tokens {
+		refused = append(refused, fmt.Sprintf("batch: %d tokens in %d steps there, %d with this configuration", meta.Tokens, meta.Step, tokens))
 	}
 	if len(refused) > 0 {
 		return usagef("%s was trained to step %d with another configuration; go on with that one, or choose another --run-dir:\n  %s",

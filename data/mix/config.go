@@ -114,18 +114,24 @@ type CodeMath struct {
 	Max             units.Fraction `yaml:"max"`              // default 50%
 }
 
-// The values of Config's and Source's words.
 type (
-	Quality  string
-	Format   string
-	Loss     string
-	Domain   string
-	Packing  string
-	Scheme   string
+	// Quality is the class of a source that the schemes go by.
+	Quality string
+	// Format is what a source's documents are: texts or conversations.
+	Format string
+	// Loss is which of a source's tokens are learnt from.
+	Loss string
+	// Domain is what a source is about; see [CodeMath].
+	Domain string
+	// Packing is how documents become sequences; see package pack.
+	Packing string
+	// Scheme is a preset of stages; see [LateQuality] and [EarlyQuality].
+	Scheme string
+	// Widening is how [EarlyQuality] goes from its first share to its last.
 	Widening string
 )
 
-// Their spellings.
+// The spellings of these words in a config.
 const (
 	Ordinary Quality = "ordinary"
 	High     Quality = "high"

@@ -223,7 +223,7 @@ func (w *Writer) finish(out *output) error {
 // Abort drops what was written. It does nothing after Commit, so it can be deferred.
 func (w *Writer) Abort() {
 	if w.err == nil {
-		w.fail(errors.New("aborted"))
+		_ = w.fail(errors.New("aborted"))
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 	"pretrain/internal/safetensors"
 )
 
-// counting returns n bytes: start, start+1, …
+// counting returns n bytes that count up from start.
 func counting(start int, n int64) []byte {
 	data := make([]byte, n)
 	for i := range data {

@@ -84,7 +84,7 @@ func (s *Generator) Continue(ctx context.Context, params []*tensors.Tensor, prom
 		for _, p := range params[:len(s.params)] {
 			args = append(args, p)
 		}
-		out, err := s.exec.Exec(args...)
+		out, err := s.exec.Call(args...)
 		if err != nil {
 			return nil, fmt.Errorf("generate: %w", err)
 		}

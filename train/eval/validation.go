@@ -84,7 +84,7 @@ func (e *Evaluator) Nats(params []*tensors.Tensor, b *feed.Batch) ([]float32, er
 	for _, p := range params[:len(e.params)] {
 		args = append(args, p)
 	}
-	out, err := e.exec.Exec(args...)
+	out, err := e.exec.Call(args...)
 	if err != nil {
 		return nil, fmt.Errorf("evaluate: %w", err)
 	}

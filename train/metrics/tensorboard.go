@@ -41,9 +41,9 @@ func OpenTensorBoard(fsys vfs.FS, dir string, step int64) (*TensorBoard, error) 
 		return nil, fmt.Errorf("open TensorBoard file: %w", err)
 	}
 	t := &TensorBoard{path: path, file: file, err: fsys.SyncDir(dir)}
-	t.write(appendBytes(appendTime(nil, stamp), 3, []byte("brain.Event:2"))) // Event.file_version
-	start := appendVarint(nil, 1, 1)                                         // SessionLog.status = START
-	t.write(appendBytes(appendVarint(appendTime(nil, stamp), 2, uint64(step)), 7, start))
+	_ = t.write(appendBytes(appendTime(nil, stamp), 3, []byte("brain.Event:2"))) // Event.file_version
+	start := appendVarint(nil, 1, 1)                                             // SessionLog.status = START
+	_ = t.write(appendBytes(appendVarint(appendTime(nil, stamp), 2, uint64(step)), 7, start))
 	if t.err != nil {
 		return nil, errors.Join(t.err, file.Close())
 	}

@@ -1,0 +1,213 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"pretrain/internal/backendtest"
+	"pretrain/internal/goldenfile"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	g "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// function is an operation with its pullback: output, and from its gradient those of the inputs.
+type function func(in []*g.Node) (y *g.Node, pullback func(dy *g.Node) []*g.Node)
+
+// cotangent is an arbitrary gradient for y.
+func cotangent(y *g.Node) *g.Node {
+	i := g.ConvertDType(g.IotaFull(y.Graph(), shapes.Make(dtypes.Int32, y.Shape().Dimensions...)), dtypes.Float32)
+	return g.Sin(g.AddScalar(g.MulScalar(i, 1.7), 0.3))
+}
+
+// checkPullback holds f's pullback against GoMLX's automatic differentiation of the function plain (f itself if nil).
+func checkPullback(t *testing.T, f, plain function, names []string, inputs ...*tensors.Tensor) {
+	t.Helper()
+	if plain == nil {
+		plain = f
+	}
+	exec := g.MustNewExec(backendtest.CPU(t), func(in []*g.Node) []*g.Node {
+		y, pullback := f(in)
+		z, _ := plain(in)
+		got := pullback(cotangent(y))
+		want := g.Gradient(g.ReduceAllSum(g.Mul(z, cotangent(z))), in...)
+		return append(append([]*g.Node{y, z}, got...), want...)
+	})
+	defer exec.Finalize()
+	args := make([]any, len(inputs))
+	for i, x := range inputs {
+		args[i] = x
+	}
+	out, err := exec.Exec(args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flat := func(i int) []float32 { return tensors.MustCopyFlatData[float32](out[i]) }
+	if d := goldenfile.Distance(flat(0), flat(1)); d > 1e-6 {
+		t.Errorf("outputs differ by %.2g", d)
+	}
+	for i, name := range names {
+		want := flat(2 + len(names) + i)
+		if d := goldenfile.Distance(flat(2+i), want); !(d <= 1e-5) {
+			t.Errorf("gradient of %s differs from automatic differentiation's by %.2g of its largest element", name, d)
+		}
+		var size float32
+		for _, v := range want {
+			size = max(size, v, -v)
+		}
+		if size < 1e-3 {
+			t.Errorf("gradient of %s is at most %g: nothing was compared", name, size)
+		}
+	}
+}
+
+// TestMain gives GoMLX the gradient it lacks: reversing is its own inverse.
+func TestMain(m *testing.M) {
+	g.VJPRegistration[g.NodeTypeReverse] = func(_ *g.Node, dy []*g.Node, _ shapes.Shape) []*g.Node {
+		if dy[0].Rank() != 5 {
+			panic(errors.New("not the rotary embedding's reversal of a head's halves"))
+		}
+		return []*g.Node{g.Reverse(dy[0], 3)}
+	}
+	os.Exit(m.Run())
+}
+
+var fp32 = Numerics{operand: dtypes.Float32}
+
+func normal(seed uint64, dims ...int) *tensors.Tensor { return backendtest.NormalTensor(seed, dims...) }
+
+func constant(like *g.Node, data []int32, dims ...int) *g.Node {
+	return g.ConstTensor(like.Graph(), tensors.FromFlatDataAndDimensions(data, dims...))
+}
+
+func TestOperationPullbacks(t *testing.T) {
+	t.Run("linear", func(t *testing.T) {
+		for _, n := range []Numerics{fp32, {operand: dtypes.Float32, copyTransposed: true}} {
+			checkPullback(t, func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
+				y, back := n.linear(in[0], in[1])
+				return y, func(dy *g.Node) []*g.Node { dx, dw := back(dy); return []*g.Node{dx, dw} }
+			}, nil, []string{"x", "w"}, normal(1, 7, 5), normal(2, 5, 9))
+		}
+	})
+	t.Run("rmsNorm", func(t *testing.T) {
+		for _, shape := range [][]int{{7, 16}, {2, 3, 5, 8}} {
+			checkPullback(t, func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
+				y, back := rmsNorm(in[0], in[1], 1e-2)
+				return y, func(dy *g.Node) []*g.Node { dx, dgain := back(dy); return []*g.Node{dx, dgain} }
+			}, nil, []string{"x", "gain"}, normal(3, shape...), normal(4, shape[len(shape)-1]))
+		}
+	})
+	t.Run("swiGLU", func(t *testing.T) {
+		checkPullback(t, func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
+			y, back := swiGLU(in[0], in[1])
+			return y, func(dy *g.Node) []*g.Node { dgate, dup := back(dy); return []*g.Node{dgate, dup} }
+		}, nil, []string{"gate", "up"}, normal(5, 6, 11), normal(6, 6, 11))
+	})
+	t.Run("embed", func(t *testing.T) {
+		tokens := []int32{3, 0, 3, 7, 3, 1} // a row taken three times adds up, one never taken has none
+		checkPullback(t, func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
+			y, back := embed(in[0], constant(in[0], tokens, len(tokens)), 12)
+			return y, func(dy *g.Node) []*g.Node { return []*g.Node{back(dy)} }
+		}, nil, []string{"table"}, normal(7, 8, 5))
+	})
+	t.Run("SoftCap", func(t *testing.T) {
+		for _, bound := range []float64{0, 1.5} {
+			checkPullback(t, func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
+				y, back := SoftCap(g.MulScalar(in[0], 2), bound)
+				return y, func(dy *g.Node) []*g.Node { return []*g.Node{g.MulScalar(back(dy), 2)} }
+			}, nil, []string{"x"}, normal(8, 6, 7))
+		}
+	})
+	t.Run("rotary", func(t *testing.T) {
+		for _, shape := range [][]int{{6}, {2, 6}} {
+			positions := []int32{0, 1, 2, 0, 1, 9, 4, 5, 0, 1, 2, 3}
+			checkPullback(t, func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
+				r := newRotary(constant(in[0], positions[:product(shape)], shape...), 8, 100, 2)
+				return r.turn(in[0]), func(dy *g.Node) []*g.Node { return []*g.Node{r.inverse().turn(dy)} }
+			}, nil, []string{"x"}, normal(9, 2, 3, 6, 8))
+		}
+	})
+	t.Run("splitHeads", func(t *testing.T) {
+		checkPullback(t, func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
+			return splitHeads(in[0], 2, 5, 4), func(dy *g.Node) []*g.Node { return []*g.Node{mergeHeads(dy)} }
+		}, nil, []string{"x"}, normal(10, 2*5, 3*4))
+	})
+}
+
+func product(dims []int) int {
+	n := 1
+	for _, d := range dims {
+		n *= d
+	}
+	return n
+}
+
+var twoDocuments = []int32{1, 1, 1, 2, 2, 2, 2, 1, 1, 1, 1, 1, 2, 3} // segments [2, 7]
+
+func TestAttendPullback(t *testing.T) {
+	for _, c := range attentionCases {
+		if c.window == 1 {
+			continue // the softmax of one score is constant: no gradient to compare
+		}
+		t.Run(c.name, func(t *testing.T) {
+			checkPullback(t, func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
+				o, back := fp32.attend(in[0], in[1], in[2], c.mask(in[0]))
+				return o, func(do *g.Node) []*g.Node { dq, dk, dv := back(do); return []*g.Node{dq, dk, dv} }
+			}, nil, []string{"q", "k", "v"}, normal(11, 2, 4, 7, 6), normal(12, 2, c.kvHeads, 7, 6), normal(13, 2, c.kvHeads, 7, 6))
+		})
+	}
+}
+
+// TestDecoderPullback holds the composition, every parameter's gradient, for each way of recomputing against automatic
+// differentiation of the forward pass that recomputes nothing.
+func TestDecoderPullback(t *testing.T) {
+	base := Config{VocabSize: 19, DModel: 24, DFF: 40, NumLayers: 2, NumHeads: 4, NumKVHeads: 2, HeadDim: 6, MaxSeqLen: 7, DimModelBase: 8, NormEps: 1e-3}
+	all := base
+	all.QKNorm, all.SlidingWindow, all.DocumentMask, all.Parameterization, all.RopeScaling = true, 3, true, Standard, 2
+	for name, config := range map[string]Config{"mup": base, "standard with everything on": all} {
+		config = config.Resolve()
+		params := config.Params()
+		var names []string
+		var inputs []*tensors.Tensor
+		for i, p := range params {
+			names = append(names, p.Name)
+			inputs = append(inputs, normal(uint64(100+i), p.Shape...))
+		}
+		run := func(remat Remat) function {
+			m := Decoder{Config: config, Numerics: fp32, Remat: remat}
+			return func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
+				w := Weights{}
+				for i, p := range params {
+					// Gains near one and matrices that keep the scale, as in a model.
+					if p.Role == Gain {
+						w[p.Name] = g.OnePlus(g.MulScalar(in[i], 0.2))
+					} else {
+						w[p.Name] = g.MulScalar(in[i], 0.2)
+					}
+				}
+				h, back := m.Hidden(w, Input{
+					Tokens:    constant(in[0], backendtest.Tokens(1, 14, 19), 2, 7),
+					Segments:  constant(in[0], twoDocuments, 2, 7),
+					Positions: constant(in[0], []int32{0, 1, 2, 0, 1, 2, 3, 0, 1, 2, 3, 4, 0, 0}, 2, 7),
+				})
+				return h, func(dh *g.Node) []*g.Node {
+					grads := back(dh)
+					out := make([]*g.Node, len(params))
+					for i, p := range params {
+						out[i] = g.MulScalar(grads[p.Name], 0.2)
+					}
+					return out
+				}
+			}
+		}
+		for _, remat := range []Remat{RematNone, RematAttention, RematLayer} {
+			t.Run(fmt.Sprintf("%s/%s", name, remat), func(t *testing.T) {
+				checkPullback(t, run(remat), run(RematNone), names, inputs...)
+			})
+		}
+	}
+}

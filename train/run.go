@@ -1,0 +1,139 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"pretrain/data/mix"
+	"pretrain/schedule"
+	"pretrain/train/checkpoint"
+	"pretrain/train/eval"
+	"pretrain/train/feed"
+	"pretrain/train/metrics"
+)
+
+// Run is a training run: one value with everything the loop needs. What it is made of is for others to build; what
+// happens when is in loop.go.
+type Run struct {
+	Program   *Program
+	State     *State
+	Schedule  *schedule.Schedule
+	Batches   *schedule.Plan
+	Data      *mix.Plan
+	Assembler feed.Assembler
+	Saver     *Saver
+	Metrics   metrics.Sink
+	// Validate measures the state; last says it is the final measurement.
+	Validate func(ctx context.Context, s *State, last bool) (eval.Result, error)
+	// Sample shows what the state after step updates has learnt.
+	Sample func(ctx context.Context, s *State, step int64) error
+	// EvalEvery and SampleEvery are in steps; 0 is never.
+	EvalEvery, SampleEvery int64
+	// PeakFLOPS of the devices together, for MFU; 0 if not known.
+	PeakFLOPS float64
+
+	// Step is the number of updates done. A resumed run starts where its checkpoint was.
+	Step int64
+	// Loop is what the run carries along besides the state.
+	Loop checkpoint.LoopState
+}
+
+// ErrInterrupted is returned by Train when its context ended: the state is saved and the run can be resumed.
+var ErrInterrupted = errors.New("interrupted: the run is saved; the same command goes on from here")
+
+// due reports whether something done every so many steps is due after step updates.
+func due(every, step int64) bool { return every > 0 && step > 0 && step%every == 0 }
+
+// outcome is what became of a step on the device.
+type outcome struct {
+	step    int64
+	metrics StepMetrics
+	err     error
+	took    time.Duration // from the end of the step before to the end of this one
+	waited  time.Duration // of it: the device was idle because the batch was late
+}
+
+// device runs steps one after the other in a goroutine of its own. It takes the next while one is running, so that it
+// need not wait for the host between two: the backend's execution call blocks until the step is computed.
+type device struct {
+	work chan func() outcome
+	done chan outcome
+}
+
+func startDevice() *device {
+	d := &device{work: make(chan func() outcome, 1), done: make(chan outcome, 2)}
+	go func() {
+		defer close(d.done)
+		var failed error
+		ended := time.Now()
+		for step := range d.work {
+			began := time.Now()
+			if failed != nil { // the state went with the step that failed
+				d.done <- outcome{err: failed}
+				continue
+			}
+			o := step()
+			now := time.Now()
+			o.took, o.waited = now.Sub(ended), min(o.waited, began.Sub(ended))
+			ended, failed = now, o.err
+			d.done <- o
+		}
+	}()
+	return d
+}
+
+// stop waits for what is under way.
+func (d *device) stop() {
+	close(d.work)
+	for range d.done {
+	}
+}
+
+// record is what there is to say of a step.
+func (r *Run) record(o outcome) *metrics.Record {
+	if o.metrics.Skipped {
+		r.Loop.SkippedUpdates++
+	} else {
+		const keep = 0.98 // of the smoothed loss per step: a memory of about 50 steps
+		if o.step == 0 {
+			r.Loop.LossEMA = float64(o.metrics.Loss)
+		}
+		r.Loop.LossEMA = keep*r.Loop.LossEMA + (1-keep)*float64(o.metrics.Loss)
+	}
+	r.Loop.TrainSeconds += o.took.Seconds()
+	tokens := r.Batches.TokensBefore(o.step+1) - r.Batches.TokensBefore(o.step)
+	perSecond := float64(tokens) / o.took.Seconds()
+	mfu := math.NaN()
+	if r.PeakFLOPS > 0 {
+		mfu = perSecond * r.Program.decoder.FLOPsPerToken().Total() / r.PeakFLOPS
+	}
+	return &metrics.Record{
+		Step: o.step, Tokens: r.Batches.TokensBefore(o.step + 1), Loss: metrics.Number(o.metrics.Loss),
+		LR: metrics.Number(r.Schedule.LR(o.step)), GradNorm: metrics.Number(o.metrics.GradNorm),
+		TokensPerSecond: metrics.Number(perSecond), MFU: metrics.Number(mfu), Stage: r.Data.StageAt(o.step).Name,
+		Phase: string(r.Schedule.Phase(o.step)), BatchTokens: tokens, Skipped: r.Loop.SkippedUpdates,
+		Epoch: r.Data.EpochBySource(o.step + 1), StepMS: metrics.Number(o.took.Seconds() * 1e3), DataWaitMS: metrics.Number(o.waited.Seconds() * 1e3),
+	}
+}
+
+// validate measures the state and files the result with the record of the step it follows.
+func (r *Run) validate(ctx context.Context, record *metrics.Record, last bool) error {
+	result, err := r.Validate(ctx, r.State, last)
+	if err != nil {
+		return err
+	}
+	r.Loop.BestValLoss = min(r.Loop.BestValLoss, result.Loss)
+	record.Eval = &metrics.Eval{ValLoss: metrics.Number(result.Loss), ValBPB: metrics.Number(result.BPB)}
+	return nil
+}
+
+// save hands the state to the saver, which writes it in the background; at a stop it waits until the disk has it.
+// Metrics go first, so that a resume finds them.
+func (r *Run) save(stop bool) error {
+	if err := r.Metrics.Flush(); err != nil {
+		return err
+	}
+	return r.Saver.save(r.State, r.Step, r.Batches.TokensBefore(r.Step), r.Loop, stop)
+}
