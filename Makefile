@@ -2,7 +2,7 @@
 # run finds everything there. Needed beforehand: Go, Rust (cargo), a C compiler, make, python3. What is downloaded or built
 # lies in the user's cache and library folders; the checkout only gets bin/.
 .DEFAULT_GOAL := help
-.PHONY: help tools setup build quickstart test pure lint bench golden clean
+.PHONY: help tools setup build quickstart test pure race lint bench golden clean
 
 # The packages that need neither cgo nor GoMLX, so that data work runs on any machine. data/stats/baseline links liblzma.
 PURE = $$(go list ./schedule/... ./data/... ./tokenizer ./internal/atomicfile ./internal/prng ./internal/problem \
@@ -25,7 +25,7 @@ tools:
 	need cargo "install Rust 1.87 or newer (rustup, or your system's packages)"; \
 	need cc "install a C compiler (Debian, Ubuntu: apt-get install build-essential; macOS: xcode-select --install)"; \
 	$$ok || exit 1; \
-	go list -m >/dev/null || { echo "setup: this Go cannot build the module (see above); to mend it: install the Go that it names, or unset GOTOOLCHAIN so that go fetches it" >&2; exit 1; }; \
+	go list -m >/dev/null || { echo "setup: this Go cannot build the module (see above); to mend it: install the Go that it names, or set GOTOOLCHAIN=auto so that go fetches it" >&2; exit 1; }; \
 	set -- $$(go env CC); need "$$1" "install it, or set CC to the C compiler you have (CC=cc)"; $$ok || exit 1; \
 	command -v python3 >/dev/null 2>&1 || echo "setup: python3 is not on PATH: if there is no XLA plugin yet, it may not be found without pip; to mend it: install python3 and pip" >&2
 
@@ -39,11 +39,15 @@ build: tools ## bin/pretrain
 quickstart: setup ## set up and train a first model (6 minutes on 2 cores after set-up)
 	@bin/pretrain --config quickstart
 
-test: setup pure ## set up and run every test (CI, that is with CI set, runs the linters too)
-	@$(RUST) go test -timeout 20m ./...
-	$(if $(CI),@$(MAKE) --no-print-directory lint)
+test: setup pure ## set up and run every test; where CI is set, race and lint too
+	@$(RUST) go test -timeout 15m ./...
+	$(if $(CI),@$(MAKE) --no-print-directory race lint)
 
-pure:
+race: tools ## the tests of the packages with goroutines of their own, under the race detector
+	@$(RUST) go test -race -timeout 15m ./data/... ./internal/atomicfile ./internal/plugin ./internal/vfs ./tokenizer/... \
+		./train/checkpoint ./train/feed ./train/metrics
+
+pure: tools
 	@CGO_ENABLED=0 go build $(PURE)
 	@! CGO_ENABLED=0 go list -deps $(PURE) | grep '^github.com/gomlx' || { echo "pure: a package of PURE in the Makefile imports GoMLX (above)" >&2; exit 1; }
 

@@ -153,6 +153,8 @@ func (d *decoder) file(name string, from source, chain []string, run *Run) error
 						return err
 					}
 					d.src = own
+					run.Name = "" // a run takes another's values, not its name, which is its run directory's
+					delete(d.origins, "name")
 				}
 				break
 			}

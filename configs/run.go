@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"pretrain/data/mix"
+	"pretrain/data/read"
 	"pretrain/internal/problem"
 	"pretrain/model"
 	"pretrain/schedule"
@@ -84,6 +85,9 @@ type Data struct {
 	// Path is the short form for one raw source: a file or folder of text, JSONL or Parquet, or "go:std", the standard
 	// library of the Go installation. It is prepared on first use and cached. Not together with sources.
 	Path string `yaml:"path"`
+	// OnBad says what becomes of a raw document that cannot be used (a corrupt line, text that is not UTF-8): fail, or skip,
+	// which leaves it out and counts it. Default fail: silent loss of data is worse than a stop.
+	OnBad read.Policy `yaml:"on_bad"`
 	// Validation is what is held out of raw sources.
 	Validation Validation `yaml:"validation"`
 	// Config has the sources and when each is seen.
@@ -94,7 +98,9 @@ type Data struct {
 const PathSource = "corpus"
 
 // DefaultData has no source.
-func DefaultData() Data { return Data{Validation: DefaultValidation(), Config: mix.Default()} }
+func DefaultData() Data {
+	return Data{OnBad: read.Fail, Validation: DefaultValidation(), Config: mix.Default()}
+}
 
 // Mix is the section with the short form written out, as the mix takes it.
 func (c Data) Mix() mix.Config {
@@ -111,6 +117,7 @@ func (c Data) Validate() error {
 	p.Check(c.Path != "" || len(c.Sources) > 0, "path", `""`, "a file, a folder or go:std, or else sources")
 	p.Check(c.Path == "" || len(c.Sources) == 0, "path", c.Path, "nothing beside sources: name it as one of them")
 	p.Check(c.Path == "go:std" || !strings.HasPrefix(c.Path, "go:"), "path", c.Path, "go:std, the one built-in corpus")
+	p.Check(c.OnBad == read.Fail || c.OnBad == read.Skip, "on_bad", c.OnBad, "%s or %s", read.Fail, read.Skip)
 	c.Validation.check(&p)
 	if (c.Path != "") == (len(c.Sources) > 0) {
 		return p.Err()

@@ -202,8 +202,8 @@ type Validation struct {
 func DefaultValidation() Validation { return Validation{Fraction: 0.01, MaxBytes: 64 << 20} }
 
 func (c Validation) check(p *problem.List) {
-	p.Check(c.Fraction >= 0 && c.Fraction <= 0.5, "validation.fraction", c.Fraction, "at most 50%%")
-	p.Check(c.MaxBytes >= 0, "validation.max_bytes", c.MaxBytes, "0 (no bound) or more")
+	p.Check(c.Fraction > 0 && c.Fraction <= 0.5, "validation.fraction", c.Fraction, "more than 0 and at most 50%%")
+	p.Check(c.MaxBytes > 0, "validation.max_bytes", c.MaxBytes, "more than 0")
 }
 
 func isAddress(s string) bool {

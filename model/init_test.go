@@ -16,7 +16,7 @@ import (
 // and depth: the residual stream before the final norm has RMS 6.28 and cosine 0.19 with the scaled embedding (computed
 // apart, in float64, with PyTorch), and as logits are N(0, (0.1·256/√d)²), the loss is ln V + (25.6/√d)²/2.
 func TestInitialisationOracles(t *testing.T) {
-	const vocab, batch, seqLen = 16384, 8, 128
+	const vocab, batch, seqLen = 8192, 6, 128
 	for i, preset := range []string{"9m", "30m", "0.1b"} {
 		m := Decoder{Config: Config{Preset: preset, VocabSize: vocab, MaxSeqLen: seqLen}.Resolve(), Numerics: fp32, Remat: RematNone}
 		t.Run(preset, func(t *testing.T) { checkInit(t, m, uint64(1000*(i+1)), batch, seqLen) })

@@ -8,91 +8,128 @@ import (
 
 	"pretrain/internal/backendtest"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/dtypes/bfloat16"
 	g "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// rounded is x with bf16's eight bits of mantissa.
-func rounded(x []float32) []float64 {
-	out := make([]float64, len(x))
-	for i, v := range x {
-		out[i] = float64(bfloat16.FromFloat32(v).Float32())
+// contraction is one product: lhs [m, k] by rhs [k, n], or its transpose where the contracted axis is not the usual one.
+type contraction struct {
+	batch, m, k, n   int // batch 0: rank 2
+	lhsLast, rhsLast int // 1 where the last axis is contracted, 0 where the one before
+}
+
+func (c contraction) operands() (lhs, rhs *tensors.Tensor) {
+	lhsDims, rhsDims := []int{c.m, c.k}, []int{c.k, c.n}
+	if c.lhsLast == 0 {
+		slices.Reverse(lhsDims)
 	}
-	return out
+	if c.rhsLast == 1 {
+		slices.Reverse(rhsDims)
+	}
+	if c.batch > 0 {
+		lhsDims, rhsDims = append([]int{c.batch}, lhsDims...), append([]int{c.batch}, rhsDims...)
+	}
+	return normal(21, lhsDims...), normal(22, rhsDims...)
+}
+
+func (c contraction) dot(n Numerics, lhs, rhs *g.Node) *g.Node {
+	if c.batch > 0 {
+		return n.Dot(lhs, 1+c.lhsLast, rhs, 1+c.rhsLast, 0)
+	}
+	return n.Dot(lhs, c.lhsLast, rhs, c.rhsLast)
+}
+
+// error is the largest difference of got from a sum in float64, as a share of the sum of magnitudes.
+func (c contraction) error(got []float32, l, r []float64) float64 {
+	i, worst := 0, 0.0
+	for b := range max(c.batch, 1) {
+		for row := range c.m {
+			for col := range c.n {
+				sum, scale := 0.0, 0.0
+				for k := range c.k {
+					li, ri := row*c.k+k, k*c.n+col
+					if c.lhsLast == 0 {
+						li = k*c.m + row
+					}
+					if c.rhsLast == 1 {
+						ri = col*c.k + k
+					}
+					p := l[b*c.m*c.k+li] * r[b*c.k*c.n+ri]
+					sum, scale = sum+p, scale+math.Abs(p)
+				}
+				worst = max(worst, math.Abs(float64(got[i])-sum)/scale)
+				i++
+			}
+		}
+	}
+	return worst
 }
 
 // TestDot holds every contraction that the model uses against float64 sums of the operands as the precision rounds them:
 // rounding happens there and nowhere else.
 func TestDot(t *testing.T) {
 	be := backendtest.CPU(t)
-	type size struct{ batch, m, k, n int } // batch 0: rank 2
-	sizes := []size{{0, 1, 1, 1}, {0, 1, 33, 5}, {0, 7, 1, 3}, {0, 3, 17, 1}, {0, 65, 129, 31}, {0, 64, 256, 128}, {1, 5, 9, 7}, {3, 1, 6, 11}, {4, 17, 32, 15}}
-	for _, precision := range []Precision{FP32, BF16} {
-		for _, n := range []Numerics{NumericsFor(be, precision), {operand: NumericsFor(be, precision).operand}} {
-			for _, s := range sizes {
-				for form := range 4 {
-					lhsLast, rhsLast := form&1, form>>1 // contract the last axis, or the one before
-					t.Run(fmt.Sprintf("%s/copy=%v/%v/%d%d", precision, n.copyTransposed, s, lhsLast, rhsLast), func(t *testing.T) {
-						lhsDims, rhsDims := []int{s.m, s.k}, []int{s.k, s.n}
-						if lhsLast == 0 {
-							slices.Reverse(lhsDims)
-						}
-						if rhsLast == 1 {
-							slices.Reverse(rhsDims)
-						}
-						lead, batchAxes := 0, []int(nil)
-						if s.batch > 0 {
-							lhsDims, rhsDims = append([]int{s.batch}, lhsDims...), append([]int{s.batch}, rhsDims...)
-							lead, batchAxes = 1, []int{0}
-						}
-						lhs, rhs := normal(21, lhsDims...), normal(22, rhsDims...)
-						exec := g.MustNewExec(be, func(l, r *g.Node) *g.Node { return n.Dot(l, lead+lhsLast, r, lead+rhsLast, batchAxes...) })
-						defer exec.Finalize()
-						got := tensors.MustCopyFlatData[float32](exec.MustExec(lhs, rhs)[0])
-
-						l, r := rounded(tensors.MustCopyFlatData[float32](lhs)), rounded(tensors.MustCopyFlatData[float32](rhs))
-						if precision == FP32 {
-							l, r = widen(lhs), widen(rhs)
-						}
-						i, worst := 0, 0.0
-						for b := range max(s.batch, 1) {
-							for row := range s.m {
-								for col := range s.n {
-									sum, scale := 0.0, 0.0
-									for k := range s.k {
-										li, ri := row*s.k+k, k*s.n+col
-										if lhsLast == 0 {
-											li = k*s.m + row
-										}
-										if rhsLast == 1 {
-											ri = col*s.k + k
-										}
-										p := l[b*s.m*s.k+li] * r[b*s.k*s.n+ri]
-										sum, scale = sum+p, scale+math.Abs(p)
-									}
-									worst = max(worst, math.Abs(float64(got[i])-sum)/scale)
-									i++
-								}
-							}
-						}
-						if i != len(got) {
-							t.Fatalf("%d results, want %d", len(got), i)
-						}
-						if worst > 1e-6 {
-							t.Errorf("off by %.2g of the sum of magnitudes", worst)
-						}
-					})
+	var all []contraction
+	for _, c := range []contraction{
+		{m: 1, k: 1, n: 1}, {m: 1, k: 33, n: 5}, {m: 7, k: 1, n: 3}, {m: 3, k: 17, n: 1}, {m: 65, k: 129, n: 31}, {m: 64, k: 256, n: 128},
+		{batch: 1, m: 5, k: 9, n: 7}, {batch: 3, m: 1, k: 6, n: 11}, {batch: 4, m: 17, k: 32, n: 15},
+	} {
+		for form := range 4 {
+			c.lhsLast, c.rhsLast = form&1, form>>1
+			all = append(all, c)
+		}
+	}
+	for _, n := range []Numerics{NumericsFor(be, FP32), NumericsFor(be, BF16), {operand: dtypes.BFloat16}} {
+		t.Run(fmt.Sprintf("%s/copy transposed %v", n.operand, n.copyTransposed), func(t *testing.T) {
+			exec := g.MustNewExec(be, func(in []*g.Node) []*g.Node {
+				var out []*g.Node
+				for i, c := range all {
+					out = append(out, c.dot(n, in[2*i], in[2*i+1]))
+				}
+				return out
+			})
+			defer exec.Finalize()
+			var args []any
+			for _, c := range all {
+				lhs, rhs := c.operands()
+				args = append(args, lhs, rhs)
+			}
+			out, err := exec.Exec(args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, c := range all {
+				as := widen
+				if n.operand == dtypes.BFloat16 {
+					as = rounded
+				}
+				lhs, rhs := c.operands()
+				got := tensors.MustCopyFlatData[float32](out[i])
+				if len(got) != max(c.batch, 1)*c.m*c.n {
+					t.Errorf("%+v: shape %v", c, out[i].Shape())
+				} else if e := c.error(got, as(lhs), as(rhs)); !(e <= 1e-6) {
+					t.Errorf("%+v: off by %.2g of the sum of magnitudes", c, e)
 				}
 			}
-		}
+		})
 	}
 }
 
+// widen and rounded are the operands of a product as float32 and bfloat16 have them.
 func widen(x *tensors.Tensor) []float64 {
 	var out []float64
 	for _, v := range tensors.MustCopyFlatData[float32](x) {
 		out = append(out, float64(v))
+	}
+	return out
+}
+
+func rounded(x *tensors.Tensor) []float64 {
+	var out []float64
+	for _, v := range tensors.MustCopyFlatData[float32](x) {
+		out = append(out, float64(bfloat16.FromFloat32(v).Float32()))
 	}
 	return out
 }

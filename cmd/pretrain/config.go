@@ -70,7 +70,7 @@ func newConfigExplain(stdout io.Writer) *cobra.Command {
 			fmt.Fprintf(stdout, "\n# derived\n")
 			w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 			for _, v := range r.Explain() {
-				fmt.Fprintf(w, "%s\t%s\t= %s\n", v.Key, v.Text, v.Origin)
+				fmt.Fprintf(w, "%s\t%s\t%s\n", v.Key, v.Text, v.Origin)
 			}
 			return w.Flush()
 		},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -22,7 +21,6 @@ import (
 	"pretrain/internal/vfs"
 	"pretrain/model"
 	"pretrain/schedule"
-	"pretrain/tokenizer"
 	"pretrain/tokenizer/hf"
 	"pretrain/train/eval"
 	"pretrain/train/feed"
@@ -63,7 +61,7 @@ func openCorpus(ctx context.Context, r *configs.Resolved, console *metrics.Conso
 		return nil, err
 	}
 	c := &corpus{sources: map[string]*source{}}
-	tok, err := tokenizerFor(r)
+	tok, err := tokenizerFor(ctx, r, cache, console)
 	if err != nil {
 		return nil, err
 	}
@@ -108,15 +106,13 @@ func openSource(ctx context.Context, r *configs.Resolved, name string, m mix.Sou
 	if m.Format != mix.FormatText {
 		return nil, nil, r.Locate("data", problem.Problem{Key: "sources." + name + ".format", Value: string(m.Format), Want: "text: this version trains on text only"})
 	}
-	if _, err := os.Stat(filepath.Join(m.Path, "train.idx")); err == nil {
+	if isPrepared(m.Path) {
 		return openPrepared(m.Path)
 	}
 	stages := stageBars{console: console, name: name}
-	spec := read.Default(m.Path)
-	spec.Name, spec.TextField, spec.IDField = name, m.Fields.Text, m.Fields.ID
 	v := r.Run.Data.Validation
 	p, err := prepare.Run(ctx, prepare.Options{
-		Source:    spec,
+		Source:    sourceSpec(r, name, m),
 		Config:    prepare.Config{ValidationFraction: v.Fraction, ValidationMax: v.MaxBytes, TokenizerSample: r.Run.Tokenizer.MaxTrainBytes},
 		CacheDir:  cache,
 		Tokenizer: tok,
@@ -132,6 +128,19 @@ func openSource(ctx context.Context, r *configs.Resolved, name string, m mix.Sou
 	}
 	s.cached = p.Cached
 	return s, json, nil
+}
+
+// isPrepared reports whether a path is a folder that prepare wrote.
+func isPrepared(path string) bool {
+	_, err := os.Stat(filepath.Join(path, "train.idx"))
+	return err == nil
+}
+
+// sourceSpec says how a raw source is read.
+func sourceSpec(r *configs.Resolved, name string, m mix.Source) read.Spec {
+	spec := read.Default(m.Path)
+	spec.Name, spec.TextField, spec.IDField, spec.OnBad = name, m.Fields.Text, m.Fields.ID, r.Run.Data.OnBad
+	return spec
 }
 
 // openPrepared opens a folder that prepare wrote.
@@ -226,46 +235,6 @@ func (c *corpus) validation(m model.Config) map[string]eval.Set {
 	}
 	return sets
 }
-
-// tokenizerFor is the tokenizer of a run: the file it names, or one to be trained.
-func tokenizerFor(r *configs.Resolved) (prepare.Tokenizer, error) {
-	c := r.Run.Tokenizer
-	if c.Path != "" {
-		json, err := os.ReadFile(c.Path)
-		if err != nil {
-			return nil, fmt.Errorf("tokenizer.path: %w", err)
-		}
-		return givenTokenizer{c, json}, nil
-	}
-	return trainedTokenizer{c}, nil
-}
-
-// trainedTokenizer trains a tokenizer on the documents it is given.
-type trainedTokenizer struct{ tokenizer.Config }
-
-func (t trainedTokenizer) Key() string { return fmt.Sprintf("train %+v", t.Config) }
-
-func (t trainedTokenizer) Build(ctx context.Context, documents iter.Seq[string], progress func(int64)) ([]byte, error) {
-	return hf.Train(ctx, t.Config, documents, progress)
-}
-
-func (t trainedTokenizer) Open(json []byte) (prepare.Encoder, error) {
-	return hf.New(json, t.BOS, t.EOS)
-}
-
-// givenTokenizer is a tokenizer.json.
-type givenTokenizer struct {
-	tokenizer.Config
-	json []byte
-}
-
-func (t givenTokenizer) Key() string { return "file " + shard.HashTokenizer(t.json) }
-
-func (t givenTokenizer) Build(context.Context, iter.Seq[string], func(int64)) ([]byte, error) {
-	return t.json, nil
-}
-
-func (t givenTokenizer) Open(json []byte) (prepare.Encoder, error) { return hf.New(json, t.BOS, t.EOS) }
 
 // stageBars shows the progress of a preparation, a bar for each stage.
 type stageBars struct {

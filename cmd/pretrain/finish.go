@@ -4,14 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"pretrain/data/stats/baseline"
-	"pretrain/internal/atomicfile"
 	"pretrain/internal/prng"
 	"pretrain/internal/vfs"
 	"pretrain/model/generate"
@@ -49,11 +47,7 @@ func (j *job) finish(ctx context.Context, trained int64, took time.Duration, sta
 	if err != nil {
 		return err
 	}
-	err = atomicfile.WriteFile(vfs.OS, filepath.Join(j.dir, "result.json"), func(w io.Writer) error {
-		_, err := w.Write(append(text, '\n'))
-		return err
-	})
-	if err != nil {
+	if err := writeFile(filepath.Join(j.dir, "result.json"), append(text, '\n')); err != nil {
 		return err
 	}
 	return j.show(r, asJSON)
@@ -80,10 +74,11 @@ func (j *job) show(r *result, asJSON bool) error {
 	fmt.Fprintf(w, "%s tokens at %s tokens/s, MFU %.0f%%, %s in all\n\n", si(r.Tokens), si(int64(r.TokensPerSecond)), 100*float64(r.MFU), time.Duration(r.Seconds*1e9).Round(time.Second))
 	fmt.Fprintf(w, "run        %s\n", r.RunDir)
 	fmt.Fprintf(w, "  config.yaml, tokenizer.json, metrics.jsonl, sample.txt, train.log, result.json, checkpoints/step-%09d\n\n", r.Step)
+	config := j.config.Run.Name
 	fmt.Fprintf(w, "try next\n")
-	fmt.Fprintf(w, "  pretrain config explain --config quickstart            what decided this run, value by value\n")
-	fmt.Fprintf(w, "  pretrain --config quickstart --run-dir runs/mine --set data.path=DIR   on your own text, JSONL or Parquet\n")
-	fmt.Fprintf(w, "  pretrain --config quickstart --run-dir runs/cosine --set schedule.kind=cosine\n")
+	fmt.Fprintf(w, "  pretrain config explain --config %s   # what decided this run, value by value\n", config)
+	fmt.Fprintf(w, "  pretrain --config %s --run-dir runs/mine --set data.path=DIR   # on your own text, JSONL or Parquet\n", config)
+	fmt.Fprintf(w, "  pretrain --config %s --run-dir runs/cosine --set schedule.kind=cosine\n", config)
 	return nil
 }
 
@@ -140,11 +135,7 @@ func (j *job) sample(ctx context.Context, s *train.State, step int64) error {
 		fmt.Fprintf(&text, "%s%s\n---\n", prompt, j.corpus.tokenizer.Decode(ids))
 	}
 	j.say("%s", strings.TrimSuffix(text.String(), "\n"))
-	path := filepath.Join(j.dir, "sample.txt")
-	return atomicfile.WriteFile(vfs.OS, path, func(w io.Writer) error {
-		_, err := io.WriteString(w, text.String())
-		return err
-	})
+	return writeFile(filepath.Join(j.dir, "sample.txt"), []byte(text.String()))
 }
 
 // si writes a count with three digits and a metric suffix.

@@ -146,4 +146,5 @@ func curve(r *configs.Resolved) string {
 	return b.String()
 }
 
-func bytesText(n int64) string { return si(n) + "B" }
+// bytesText writes a size with three digits.
+func bytesText(n int64) string { return strings.Replace(si(n), "B", "G", 1) + "B" }

@@ -59,8 +59,8 @@ type configFlags struct {
 }
 
 func (f *configFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.config, "config", "", "a YAML file, or an embedded configuration: see `pretrain config list`")
-	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "override a value, as model.d_model=256; may be given again")
+	cmd.Flags().StringVar(&f.config, "config", "", "a YAML `file`, or the name of an embedded configuration, which pretrain config list lists")
+	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "override a value, as `model.d_model=256`; may be given again")
 }
 
 // load reads the configuration with load, one of configs' functions.

@@ -18,9 +18,11 @@ import (
 	"pretrain/internal/atomicfile"
 	"pretrain/internal/backend"
 	"pretrain/internal/prng"
+	"pretrain/internal/problem"
 	"pretrain/internal/vfs"
 	"pretrain/model"
 	"pretrain/model/generate"
+	"pretrain/schedule"
 	"pretrain/train"
 	"pretrain/train/checkpoint"
 	"pretrain/train/eval"
@@ -73,7 +75,7 @@ type job struct {
 	closers []func() error
 }
 
-// defer_ has f called by close, last first.
+// onClose has f called by close, last first.
 func (j *job) onClose(f func() error) { j.closers = append(j.closers, f) }
 
 func (j *job) close() error {
@@ -89,8 +91,18 @@ func (j *job) close() error {
 // finished.
 func trainRun(ctx context.Context, r *configs.Resolved, o trainOptions, stdout, stderr io.Writer, asJSON bool) (err error) {
 	start := time.Now()
+	if r.Run.Batch.Tokens == schedule.Law {
+		return r.Locate("batch", problem.Problem{Key: "tokens", Value: "law", Want: "a number of tokens: a batch that follows the loss can be planned but not trained yet"})
+	}
 	j := &job{config: r, options: o, stdout: stdout, log: stderr, console: metrics.NewConsole(stderr)}
-	defer func() { err = errors.Join(err, j.close()) }()
+	defer func() {
+		closing := j.close()
+		if errors.Is(err, checkpoint.ErrGaveUp) { // closing says it again
+			err = fmt.Errorf("%w\nmake room, or mend the disk, and give the same command again: what was saved before is whole, and the run goes on from it", err)
+			return
+		}
+		err = errors.Join(err, closing)
+	}()
 
 	if j.dir, err = filepath.Abs(o.runDir); err != nil {
 		return err
@@ -327,15 +339,19 @@ func (j *job) checkVocabulary() error {
 // describe writes the resolved configuration and the tokenizer into the run directory.
 func (j *job) describe() error {
 	for name, content := range map[string][]byte{"config.yaml": j.config.YAML(false), "tokenizer.json": j.corpus.tokenizerJSON} {
-		err := atomicfile.WriteFile(vfs.OS, filepath.Join(j.dir, name), func(w io.Writer) error {
-			_, err := w.Write(content)
-			return err
-		})
-		if err != nil {
+		if err := writeFile(filepath.Join(j.dir, name), content); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeFile writes a file whole or not at all.
+func writeFile(path string, content []byte) error {
+	return atomicfile.WriteFile(vfs.OS, path, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
 }
 
 func (j *job) openMetrics() error {

@@ -13,9 +13,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain makes the test binary the program, too: a script's `pretrain` is a process of its own.
+// TestMain makes the test binary the program, too: a script's `pretrain` is a process of its own. The others run a
+// program under conditions that a script cannot make.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"pretrain": main})
+	testscript.Main(m, map[string]func(){"pretrain": main, "filesize": fileSize, "mortal": mortal})
 }
 
 // TestScript runs the scripts. Each begins in a folder with tiny.yaml and the corpus it names, text, with an empty home
@@ -26,6 +27,13 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error { return setUp(env.WorkDir, env.Setenv) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "signals": signals, "waitfor": waitFor, "random": random, "keys": keys, "learns": learns, "samerun": sameRun,
+			"lines": lines, "truncate": truncate, "unhex": unhex, "prepared": prepared, "smalldisk": smallDisk,
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "mounts" {
+				return false, fmt.Errorf("no condition %s", name)
+			}
+			return canMount(), nil
 		},
 	})
 }
@@ -55,8 +63,8 @@ func setUp(dir string, setenv func(key, value string)) error {
 	}
 	for i, value := range []string{
 		filepath.Join(dir, "home"), filepath.Join(dir, "cache"), filepath.Dir(cpu.Path),
-		"cpu",  // also on a machine with a GPU
-		"1e12", // spares measuring the peak
+		"cpu",                                // also on a machine with a GPU
+		"1e12",                               // spares measuring the peak
 		"--xla_backend_optimization_level=0", // compiling is most of a tiny run's time, and optimising most of that
 	} {
 		setenv(scriptEnv[i], value)

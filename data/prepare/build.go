@@ -43,7 +43,7 @@ func (b *build) run(ctx context.Context) (err error) {
 		return err
 	}
 	if m := b.manifest; m.Train.Documents == 0 || m.Validation.Documents == 0 {
-		return fmt.Errorf("too little text to hold a part out: %d documents with %d bytes (validation_fraction %v, validation_max %v)",
+		return fmt.Errorf("too little text to hold a part out: %d documents with %d bytes (validation.fraction %v, validation.max_bytes %v)",
 			m.Report.Documents, m.Report.Bytes, b.Config.ValidationFraction, b.Config.ValidationMax)
 	}
 	return b.writeFile(manifestName, func(w io.Writer) error {

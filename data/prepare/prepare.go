@@ -56,8 +56,8 @@ func Default() Config {
 // Validate reports every problem at once, as joined [problem.Problem] errors.
 func (c Config) Validate() error {
 	var p problem.List
-	p.Check(c.ValidationFraction > 0 && c.ValidationFraction < 1, "validation_fraction", c.ValidationFraction, "more than 0%% and less than 100%%")
-	p.Check(c.ValidationMax > 0, "validation_max", c.ValidationMax, "more than 0")
+	p.Check(c.ValidationFraction > 0 && c.ValidationFraction < 1, "validation.fraction", c.ValidationFraction, "more than 0%% and less than 100%%")
+	p.Check(c.ValidationMax > 0, "validation.max_bytes", c.ValidationMax, "more than 0")
 	p.Check(c.TokenizerSample > 0, "tokenizer_sample", c.TokenizerSample, "more than 0")
 	return p.Err()
 }

@@ -30,7 +30,7 @@ var bad = []struct {
 	{"array", "a.json", raw(`[{"text":"x"}]`), "a.json:1: a JSON array, not one JSON object a line; convert it with: jq -c '.[]'", data.BadRecord, 0},
 	{"number", "a.jsonl", raw("3"), "a.jsonl:1: not a JSON object", data.BadRecord, 0},
 	{"deep JSON", "a.jsonl", raw(`{"text":"x","a":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + "}\n{\"text\":\"y\"}"), "a.jsonl:1: not valid JSON at byte 10016 of the line: invalid character '[' exceeded max depth", data.BadRecord, 1},
-	{"no text", "a.jsonl", raw(`{"body":"x","id":1}`), `a.jsonl:1: no field "text"; the record has body, id; set text_field (offset 0)`, data.NoText, 0},
+	{"no text", "a.jsonl", raw(`{"body":"x","id":1}`), `a.jsonl:1: no field "text"; the record has body, id; name it by fields: {text: …} (offset 0)`, data.NoText, 0},
 	{"text is a number", "a.jsonl", raw(`{"text":5}`), `a.jsonl:1: "text" holds a JSON number, not text`, data.NoText, 0},
 	{"null", "a.jsonl", raw("null"), `a.jsonl:1: no field "text"; the record has no fields`, data.NoText, 0},
 	{"line not UTF-8", "a.jsonl", raw("{\"text\":\"x\"}\n{\"text\":\"\xff\"}\n"), "a.jsonl:2: not UTF-8: byte 0xff at byte 9 of the line (offset 22)", data.NotUTF8, 1},
@@ -57,7 +57,7 @@ var bad = []struct {
 		return parquetFileOf(t, []struct {
 			Body string `parquet:"body"`
 		}{{"x"}})
-	}, `a.parquet: no text column "text"; the file has body; set text_field`, data.NoText, 0},
+	}, `a.parquet: no text column "text"; the file has body; name it by fields: {text: …}`, data.NoText, 0},
 }
 
 func raw(s string) func(testing.TB) []byte { return func(testing.TB) []byte { return []byte(s) } }
@@ -136,7 +136,7 @@ func TestOpenErrors(t *testing.T) {
 		{dir, func(s *Spec) { s.OnBad = "ignore"; s.MaxDocument = 0; s.TextField = "lang" }, nil,
 			"text_field: lang: want a name without quotes, commas or backslashes, and none of [messages lang language license]\non_bad: ignore: want fail or skip\nmax_document: 0B: want more than 0"},
 		{dir, func(s *Spec) { s.IDField = "text"; s.Extensions = []string{"go"} }, nil, "id_field: text: want as text_field, and another name than it\nextensions: go: want"},
-		{GoStd, func(s *Spec) { s.GoRoot = dir }, os.ErrNotExist, "is " + dir + " a Go installation? Set goroot to one"},
+		{GoStd, func(s *Spec) { s.GoRoot = dir }, os.ErrNotExist, "is " + dir + " a Go installation? Set GOROOT in the environment to one"},
 	} {
 		spec := Default(c.path)
 		if c.edit != nil {

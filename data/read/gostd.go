@@ -20,7 +20,7 @@ func openGoStd(ctx context.Context, spec Spec) (*Source, error) {
 	}
 	src, err := filepath.EvalSymlinks(filepath.Join(root, "src"))
 	if err != nil {
-		return nil, fmt.Errorf("open source %s: %w; is %s a Go installation? Set goroot to one", GoStd, err, root)
+		return nil, fmt.Errorf("open source %s: %w; is %s a Go installation? Set GOROOT in the environment to one", GoStd, err, root)
 	}
 	s := &Source{spec: spec}
 	err = walk(ctx, src, func(p, rel string, size int64) {
@@ -55,7 +55,7 @@ func goRoot(ctx context.Context, spec Spec) (string, error) {
 		err = fmt.Errorf("it printed nothing")
 	}
 	if err != nil {
-		return "", fmt.Errorf("open source %s: go env GOROOT: %w; install Go, set goroot, or set path to a folder of your own text", GoStd, err)
+		return "", fmt.Errorf("open source %s: go env GOROOT: %w; install Go, set GOROOT in the environment, or set path to a folder of your own text", GoStd, err)
 	}
 	return root, nil
 }

@@ -121,7 +121,7 @@ func (d *decoder) document(line []byte) (data.Document, data.Reason, error) {
 	case text != nil:
 		doc.Text = *text
 	case doc.Messages == nil:
-		return data.Document{}, data.NoText, fmt.Errorf("no field %q; the record has %s; set text_field", d.textField, keys(line))
+		return data.Document{}, data.NoText, fmt.Errorf("no field %q; the record has %s; name it by fields: {text: …}", d.textField, keys(line))
 	}
 	return doc, "", nil
 }

@@ -84,7 +84,7 @@ func (t *table) readGroup(schema *parquet.Schema, group parquet.RowGroup) error 
 	}
 	if t.text == nil && (t.roles == nil || t.contents == nil) {
 		return t.drop(data.Drop{Reason: data.NoText, Path: t.file.path,
-			Detail: fmt.Sprintf("no text column %q; the file has %s; set text_field", t.spec.TextField, columns(schema))})
+			Detail: fmt.Sprintf("no text column %q; the file has %s; name it by fields: {text: …}", t.spec.TextField, columns(schema))})
 	}
 	for range rows {
 		var d data.Document

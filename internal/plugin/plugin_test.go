@@ -35,12 +35,15 @@ func testWheel(t *testing.T, library []byte) (wheel, []byte) {
 	}
 	var buf bytes.Buffer
 	z := zip.NewWriter(&buf)
-	for name, content := range map[string][]byte{"pkg/__init__.py": nil, w.member: library} {
-		f, err := z.Create(name)
+	for _, m := range []struct {
+		name    string
+		content []byte
+	}{{w.member, library}, {"pkg/__init__.py", nil}} {
+		f, err := z.Create(m.name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Write(content); err != nil {
+		if _, err := f.Write(m.content); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -141,7 +144,7 @@ func TestInstallRefuses(t *testing.T) {
 	library := bytes.Repeat([]byte("machine code "), 1000)
 	good, content := testWheel(t, library)
 	corrupt := bytes.Clone(content)
-	corrupt[len(corrupt)/2] ^= 1
+	corrupt[30+len(good.member)+8] ^= 1 // in the compressed library, which follows its header of 30 bytes and its name
 	withPins := func(change func(*wheel)) wheel {
 		w := good
 		change(&w)

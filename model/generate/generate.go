@@ -73,7 +73,7 @@ func (s *Generator) Continue(ctx context.Context, params []*tensors.Tensor, prom
 		}
 		seen := text
 		if len(seen) > size {
-			keep := size/2 + (len(seen)-size)%(size-size/2)
+			keep := size/2 + 1 + (len(seen)-size-1)%(size-size/2)
 			seen = seen[len(seen)-keep:]
 		}
 		window := make([]int32, size)

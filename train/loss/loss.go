@@ -48,16 +48,17 @@ func (h Head) Loss(hidden, table, targets, weights *g.Node) Result {
 	table = h.Numerics.Narrow(table)
 	hidden = h.Numerics.Narrow(hidden)
 	var dHidden []*g.Node
+	var dTable *g.Node // [D, V]
 	for start, size := range h.chunks(hidden.Shape().Dimensions[0], table.Shape().Dimensions[0]) {
-		part := func(x *g.Node) *g.Node {
-			x = g.SliceAxis(x, 0, g.AxisRange(start, start+size))
-			if r.Loss != nil {
-				x = g.OptimizationBarriers(x, r.Loss)[0] // One chunk after the other: the point is to share their memory.
-			}
-			return x
+		part := func(x *g.Node) *g.Node { return g.SliceAxis(x, 0, g.AxisRange(start, start+size)) }
+		x, y, w := part(hidden), part(targets), part(weights)
+		if r.Loss != nil {
+			// One chunk after the other: the point is to share their memory. The table's gradient is in the barrier too, or
+			// each chunk's would be kept to the end and added up there.
+			b := g.OptimizationBarriers(x, y, w, r.Loss, dTable)
+			x, y, w, r.Loss, dTable = b[0], b[1], b[2], b[3], b[4]
 		}
-		c := h.chunk(part(hidden), table, part(targets))
-		w := part(weights)
+		c := h.chunk(x, table, y)
 
 		r.Loss = plus(r.Loss, g.ReduceAllSum(g.Mul(w, c.nats())))
 		// d(lse - target)/dlogits = softmax - onehot, d(lse²)/dlogits = 2·lse·softmax
@@ -73,8 +74,9 @@ func (h Head) Loss(hidden, table, targets, weights *g.Node) Result {
 		dLogits := h.Numerics.Narrow(c.capBack(g.Sub(g.Mul(softmax, g.ExpandAxes(slope, -1)), weightIfTarget)))
 		dHidden = append(dHidden, h.Numerics.Dot(dLogits, 1, table, 0))
 		// As (hiddenᵀ·dLogits)ᵀ: of the two ways to write it, the one that copies or transposes [D, ·] and not [C, V].
-		r.DTable = plus(r.DTable, h.Numerics.Transpose(h.Numerics.Dot(c.hidden, 0, dLogits, 0)))
+		dTable = plus(dTable, h.Numerics.Dot(c.hidden, 0, dLogits, 0))
 	}
+	r.DTable = h.Numerics.Transpose(dTable)
 	r.DHidden = g.Concatenate(dHidden, 0)
 	return r
 }
@@ -110,20 +112,24 @@ func (h Head) chunk(hidden, table, targets *g.Node) chunk {
 	return c
 }
 
-// chunks yields the start and size of each chunk: equal sizes, as large as allowed.
+// chunks yields the start and size of each chunk: as few as are allowed, of equal sizes where up to twice as many make
+// that possible, else with a smaller last one.
 func (h Head) chunks(tokens, vocab int) func(yield func(start, size int) bool) {
 	most := h.ChunkTokens
 	if most <= 0 {
 		most = max(1, AutoChunkBytes/(4*vocab))
 	}
-	count := 1
-	for tokens/count > most || tokens%count != 0 {
-		count++
+	fewest := (tokens + most - 1) / most
+	size := (tokens + fewest - 1) / fewest
+	for count := fewest; count <= min(2*fewest, tokens); count++ {
+		if tokens%count == 0 {
+			size = tokens / count
+			break
+		}
 	}
-	size := tokens / count
 	return func(yield func(start, size int) bool) {
 		for start := 0; start < tokens; start += size {
-			if !yield(start, size) {
+			if !yield(start, min(size, tokens-start)) {
 				return
 			}
 		}

@@ -136,7 +136,7 @@ func (p *Progress) status(now time.Time) string {
 }
 
 func (p *Progress) rate(took time.Duration) string {
-	if took <= 0 {
+	if took < 10*time.Millisecond { // over so fast that a rate says nothing
 		return ""
 	}
 	return ", " + p.unit.format(float64(p.done)/took.Seconds()) + "/s"
