@@ -105,12 +105,17 @@ var goldenCases = []string{
 	"mup_tied", "mup_untied_gqa", "llama_standard_untied", "llama_tied_gqa", "masked_documents", "zloss_softcap_qknorm", "sliding_window",
 }
 
-// TestParity holds logits, loss and every gradient against PyTorch in float32, for each way of recomputing.
+// TestParity holds logits, loss and every gradient against PyTorch in float32. That recomputing changes nothing is for the
+// model's own tests; the case with the most in it is tried here, too.
 func TestParity(t *testing.T) {
 	be := openBackend(t, "cpu")
 	for _, name := range goldenCases {
 		gold := loadGolden(t, name)
-		for _, remat := range []model.Remat{model.RematNone, model.RematAttention, model.RematLayer} {
+		remats := []model.Remat{model.RematNone}
+		if name == "masked_documents" {
+			remats = append(remats, model.RematAttention, model.RematLayer)
+		}
+		for _, remat := range remats {
 			t.Run(name+"/"+string(remat), func(t *testing.T) { checkParity(t, be, gold, remat) })
 		}
 	}

@@ -54,13 +54,9 @@ func (r *Run) Train(ctx context.Context) error {
 				return err
 			}
 		}
-		// Once in a while: validate. The last one is finished in any case: it is what the run was for.
-		if evaluate && record != nil && last {
+		// Once in a while: validate. Also when told to stop: an interrupted run's records are those of one that was not.
+		if evaluate && record != nil {
 			if err := r.validate(context.WithoutCancel(ctx), record, last); err != nil {
-				return fmt.Errorf("validate after the last step: %w", err)
-			}
-		} else if evaluate && record != nil && !stop {
-			if err := r.validate(ctx, record, last); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("validate after step %d: %w", r.Step, err)
 			}
 		}

@@ -19,8 +19,8 @@ import (
 	"pretrain/train/feed"
 	"pretrain/train/metrics"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/google/go-cmp/cmp"
 )
 
 // documents are of 10 tokens each; reading one from broken on fails.
@@ -183,15 +183,10 @@ func TestResumeIsTheUninterruptedRun(t *testing.T) {
 		if diff := cmp.Diff(want.Tensors, got.Tensors); diff != "" {
 			t.Errorf("interrupted after step %d: the final state differs: %.300s", stopAfter, diff)
 		}
-		// A validation that the interruption fell on is not made up for.
-		at := saved.Meta.Step
-		records, others := slices.Clone(sink.records), slices.Clone(whole.records)
-		if at > 0 && due(3, at) {
-			records[at-1].Eval, others[at-1].Eval = nil, nil
-		} else if got.Meta.Loop.BestValLoss != want.Meta.Loop.BestValLoss {
+		if got.Meta.Loop.BestValLoss != want.Meta.Loop.BestValLoss {
 			t.Errorf("interrupted after step %d: best validation %g, want %g", stopAfter, got.Meta.Loop.BestValLoss, want.Meta.Loop.BestValLoss)
 		}
-		if diff := cmp.Diff(others, records); diff != "" {
+		if diff := cmp.Diff(whole.records, sink.records); diff != "" {
 			t.Errorf("interrupted after step %d: records differ: %s", stopAfter, diff)
 		}
 		if got.Meta.Loop.LossEMA != want.Meta.Loop.LossEMA || got.Meta.Tokens != want.Meta.Tokens {
@@ -256,6 +251,7 @@ func TestBrokenShard(t *testing.T) {
 		}
 		return
 	}
+	t.Fatal("no shard breaks in the middle of the run")
 }
 
 // TestSkippedUpdatesAreReported: weights that are not finite make every update a skipped one, and the smoothed loss is
@@ -281,8 +277,7 @@ func TestSkippedUpdatesAreReported(t *testing.T) {
 		t.Errorf("loop state %+v", r.Loop)
 	}
 	// The first sound loss is the smoothed loss, whenever it comes.
-	r.Step = 5
-	r.record(StepMetrics{Loss: 3}, time.Second, 0)
+	r.record(outcome{step: 5, metrics: StepMetrics{Loss: 3}, took: time.Second})
 	if math.Abs(r.Loop.LossEMA-3) > 1e-9 {
 		t.Errorf("after a first loss of 3 the smoothed loss is %g", r.Loop.LossEMA)
 	}
@@ -292,7 +287,9 @@ func TestSkippedUpdatesAreReported(t *testing.T) {
 func TestErrorsEndTheRun(t *testing.T) {
 	fault := errors.New("fault")
 	for name, spoil := range map[string]func(*Run){
-		"validation": func(r *Run) { r.Validate = func(context.Context, *State, bool) (eval.Result, error) { return eval.Result{}, fault } },
+		"validation": func(r *Run) {
+			r.Validate = func(context.Context, *State, bool) (eval.Result, error) { return eval.Result{}, fault }
+		},
 		"sample": func(r *Run) {
 			r.SampleEvery, r.Sample = 2, func(context.Context, *State, int64) error { return fault }
 		},

@@ -97,7 +97,7 @@ func (r *Run) record(o outcome) *metrics.Record {
 		r.Loop.SkippedUpdates++
 	} else {
 		const keep = 0.98 // of the smoothed loss per step: a memory of about 50 steps
-		if o.step == 0 {
+		if r.Loop.LossEMA == 0 {
 			r.Loop.LossEMA = float64(o.metrics.Loss)
 		}
 		r.Loop.LossEMA = keep*r.Loop.LossEMA + (1-keep)*float64(o.metrics.Loss)

@@ -103,7 +103,7 @@ func TestInitOfEachParameterIsItsOwn(t *testing.T) {
 func TestSnapshotAndRestore(t *testing.T) {
 	p := tinyProgram(t)
 	s := initState(t, p, 8)
-	step(t, p, s, 0.01, randomBatch(1, 2, 1))
+	step(t, p, s, 0.01, randomBatch(1, 2))
 	host := snapshot(t, s)
 	copy(host[0].Data, []byte{1, 2, 0xc0, 0x7f}) // a NaN with a payload
 	shuffled := slices.Clone(host)
@@ -124,7 +124,7 @@ func TestSnapshotAndRestore(t *testing.T) {
 	}
 	// The snapshot is a copy: the state goes on and it stays.
 	kept := slices.Clone(host[1].Data)
-	step(t, p, s, 0.01, randomBatch(2, 2, 1))
+	step(t, p, s, 0.01, randomBatch(2, 2))
 	if string(kept) != string(host[1].Data) || len(differing(host, snapshot(t, s))) == 0 {
 		t.Error("the snapshot changed with the state, or the state not at all")
 	}

@@ -74,10 +74,12 @@ func (j *job) show(r *result, asJSON bool) error {
 	fmt.Fprintf(w, "%s tokens at %s tokens/s, MFU %.0f%%, %s in all\n\n", si(r.Tokens), si(int64(r.TokensPerSecond)), 100*float64(r.MFU), time.Duration(r.Seconds*1e9).Round(time.Second))
 	fmt.Fprintf(w, "run        %s\n", r.RunDir)
 	fmt.Fprintf(w, "  config.yaml, tokenizer.json, metrics.jsonl, sample.txt, train.log, result.json, checkpoints/step-%09d\n\n", r.Step)
-	config := j.config.Run.Name
+	config := j.options.config
 	fmt.Fprintf(w, "try next\n")
 	fmt.Fprintf(w, "  pretrain config explain --config %s   # what decided this run, value by value\n", config)
-	fmt.Fprintf(w, "  pretrain --config %s --run-dir runs/mine --set data.path=DIR   # on your own text, JSONL or Parquet\n", config)
+	if j.config.Run.Data.Path != "" {
+		fmt.Fprintf(w, "  pretrain --config %s --run-dir runs/mine --set data.path=DIR   # on your own text, JSONL or Parquet\n", config)
+	}
 	fmt.Fprintf(w, "  pretrain --config %s --run-dir runs/cosine --set schedule.kind=cosine\n", config)
 	return nil
 }

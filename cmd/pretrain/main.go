@@ -42,7 +42,7 @@ func interruptible() (context.Context, func()) {
 		if _, ok := <-signals; !ok {
 			return
 		}
-		fmt.Fprintln(os.Stderr, "\nstopping: the step under way is finished and the run saved; once more to stop at once")
+		fmt.Fprintln(os.Stderr, "\nstopping: a step under way is finished and the run saved; once more to stop at once")
 		cancel()
 		if _, ok := <-signals; ok {
 			os.Exit(exitInterrupted)
@@ -66,8 +66,11 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.As(err, &bad), errors.As(err, &usage):
 		fmt.Fprintln(stderr, "pretrain:", err)
 		return exitUsage
-	case errors.Is(err, train.ErrInterrupted), errors.Is(err, context.Canceled):
+	case errors.Is(err, train.ErrInterrupted):
 		fmt.Fprintln(stderr, "pretrain:", err)
+		return exitInterrupted
+	case errors.Is(err, context.Canceled): // before the first step, while data was prepared, or after the last
+		fmt.Fprintln(stderr, "pretrain: interrupted: the same command goes on from what is done")
 		return exitInterrupted
 	default:
 		fmt.Fprintln(stderr, "pretrain:", err)

@@ -38,6 +38,7 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 			if o.runDir == "" {
 				o.runDir = filepath.Join("runs", r.Run.Name)
 			}
+			o.config = f.config
 			return trainRun(cmd.Context(), r, o, stdout, stderr, asJSON)
 		},
 	}

@@ -34,6 +34,7 @@ import (
 
 // trainOptions are what the command line adds to a configuration.
 type trainOptions struct {
+	config  string // as given, to be given again
 	runDir  string
 	resume  string // auto, never, or a checkpoint's directory
 	backend string
