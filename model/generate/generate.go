@@ -10,7 +10,6 @@ import (
 	"pretrain/model"
 
 	"github.com/gomlx/compute"
-	"github.com/gomlx/compute/dtypes"
 	g "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
@@ -47,8 +46,8 @@ func New(backend compute.Backend, decoder model.Decoder) (*Generator, error) {
 			w[p.Name] = inputs[2+i]
 		}
 		hidden, _ := decoder.Hidden(w, model.Input{Tokens: tokens})
-		zero := g.ScalarZero(tokens.Graph(), dtypes.Int32)
-		return decoder.Logits(w, g.DynamicSlice(hidden, []*g.Node{at, zero}, []int{1, decoder.DModel}))
+		// Gather, as GoMLX's own backend has no dynamic slice.
+		return decoder.Logits(w, g.Gather(hidden, g.Reshape(at, 1, 1)))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("prepare generation: %w", err)
