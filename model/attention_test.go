@@ -83,7 +83,7 @@ func TestAttendIsTheDefinition(t *testing.T) {
 			})
 			defer exec.Finalize()
 			q, k, v := normal(11, batch, heads, seqLen, dim), normal(12, batch, c.kvHeads, seqLen, dim), normal(13, batch, c.kvHeads, seqLen, dim)
-			got := tensors.MustCopyFlatData[float32](exec.MustExec(q, k, v)[0])
+			got := tensors.MustCopyFlatData[float32](exec.MustCall(q, k, v)[0])
 			flat := tensors.MustCopyFlatData[float32]
 			want := naive(flat(q), flat(k), flat(v), batch, heads, c.kvHeads, seqLen, dim, func(b, i, j int) bool {
 				return j <= i && (c.window == 0 || i-j < c.window) && (c.segments == nil || c.segments[b*seqLen+i] == c.segments[b*seqLen+j])
@@ -132,7 +132,7 @@ func TestHiddenTokensHaveNoInfluence(t *testing.T) {
 				for i, p := range params {
 					args = append(args, normal(uint64(200+i), p.Shape...))
 				}
-				return tensors.MustCopyFlatData[float32](exec.MustExec(args...)[0])
+				return tensors.MustCopyFlatData[float32](exec.MustCall(args...)[0])
 			}
 			before := hidden(tokens)
 			for place := range seqLen {
@@ -180,7 +180,7 @@ func TestDocumentsStandAlone(t *testing.T) {
 	for i, p := range params {
 		args = append(args, normal(uint64(300+i), p.Shape...))
 	}
-	out := exec.MustExec(args...)
+	out := exec.MustCall(args...)
 	if d := goldenfile.Distance(tensors.MustCopyFlatData[float32](out[0]), tensors.MustCopyFlatData[float32](out[1])); d > 1e-5 {
 		t.Errorf("differs by %.2g", d)
 	}
@@ -198,7 +198,7 @@ func TestRotary(t *testing.T) {
 	})
 	defer exec.Finalize()
 	x := normal(14, 1, 1, seqLen, dim)
-	got, in := tensors.MustCopyFlatData[float32](exec.MustExec(x)[0]), tensors.MustCopyFlatData[float32](x)
+	got, in := tensors.MustCopyFlatData[float32](exec.MustCall(x)[0]), tensors.MustCopyFlatData[float32](x)
 	want := make([]float32, len(in))
 	for i := range seqLen {
 		for e := range dim / 2 {

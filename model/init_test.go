@@ -58,7 +58,7 @@ func checkInit(t *testing.T, m Decoder, seed uint64, batch, seqLen int) {
 	})
 	defer end.Finalize()
 
-	first := start.MustExec(table, tokens)[0]
+	first := start.MustCall(table, tokens)[0]
 	x := first
 	for layer := range m.NumLayers {
 		args := []any{x, tokens}
@@ -69,9 +69,9 @@ func checkInit(t *testing.T, m Decoder, seed uint64, batch, seqLen int) {
 		for _, w := range drawn(seed+uint64(100*layer+2), own) {
 			args = append(args, w)
 		}
-		x = block.MustExec(args...)[0]
+		x = block.MustCall(args...)[0]
 	}
-	out := end.MustExec(x, first, table, targets)
+	out := end.MustCall(x, first, table, targets)
 	rms, cosine, loss := number(out[0]), number(out[1]), number(out[2])
 
 	logitVariance := math.Pow(0.1*256, 2) / float64(m.DModel)

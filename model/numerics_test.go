@@ -96,7 +96,7 @@ func TestDot(t *testing.T) {
 				lhs, rhs := c.operands()
 				args = append(args, lhs, rhs)
 			}
-			out, err := exec.Exec(args...)
+			out, err := exec.Call(args...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -139,7 +139,7 @@ func TestTransposeCopies(t *testing.T) {
 	copying := Numerics{operand: fp32.operand, copyTransposed: true}
 	for _, dims := range [][]int{{1, 4}, {2, 3}, {7, 1}, {7, 5}, {3, 1, 4}, {2, 9, 3}, {2, 3, 5, 4}} {
 		exec := g.MustNewExec(backendtest.CPU(t), func(x *g.Node) []*g.Node { return []*g.Node{copying.Transpose(x), fp32.Transpose(x)} })
-		out := exec.MustExec(normal(23, dims...))
+		out := exec.MustCall(normal(23, dims...))
 		if !out[0].Equal(out[1]) {
 			t.Errorf("%v: %v, want %v", dims, out[0], out[1])
 		}

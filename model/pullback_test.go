@@ -35,7 +35,7 @@ func checkPullback(t *testing.T, f function, names []string, inputs ...*tensors.
 	for i, x := range inputs {
 		args[i] = x
 	}
-	out, err := exec.Exec(args...)
+	out, err := exec.Call(args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func checkDecoderPullback(t *testing.T, config Config) {
 		}
 		args = append(args, tensors.FromFlatDataAndDimensions(x, p.Shape...))
 	}
-	out, err := exec.Exec(args...)
+	out, err := exec.Call(args...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,7 +147,7 @@ func checkParity(t *testing.T, be compute.Backend, gold golden, remat model.Rema
 	for _, w := range state.Tensors[:len(names)] {
 		args = append(args, w)
 	}
-	out, err := exec.Exec(args...)
+	out, err := exec.Call(args...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // finish ends a run that reached its last step: sample, baselines, result.json, and what there is to see and do next.
-func (j *job) finish(ctx context.Context, trained int64, took time.Duration, start time.Time, asJSON bool) error {
+func (j *job) finish(ctx context.Context, start time.Time, asJSON bool) error {
 	if err := j.run.Metrics.Flush(); err != nil {
 		return err
 	}

@@ -147,13 +147,10 @@ func trainRun(ctx context.Context, r *configs.Resolved, o trainOptions, stdout, 
 	}
 	j.say("training %s parameters (%s without embeddings) on %s, %s to step %d of %d",
 		si(j.decoder.Count().Total), si(j.decoder.Count().NonEmbedding), j.device.Devices[0], fromStep(j.run.Step), r.Derived.Steps, r.Derived.Steps)
-	first := j.run.Step
-	began := time.Now()
 	if err := j.run.Train(ctx); err != nil {
 		return err
 	}
-	trained := j.run.Batches.TokensBefore(j.run.Step) - j.run.Batches.TokensBefore(first)
-	return j.finish(ctx, trained, time.Since(began), start, asJSON)
+	return j.finish(ctx, start, asJSON)
 }
 
 func fromStep(step int64) string {

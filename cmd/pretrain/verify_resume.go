@@ -223,7 +223,7 @@ func (v *verifier) killOnce(ctx context.Context, after time.Duration, aimed bool
 	if err := c.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return midSave, false, err
 	}
-	<-ended // "signal: killed", which is what was asked for
+	_ = <-ended // "signal: killed", which is what was asked for
 	return midSave, false, ctx.Err()
 }
 

@@ -67,7 +67,7 @@ func TestLoss(t *testing.T) {
 				return out
 			})
 			defer exec.Finalize()
-			out, err := exec.Exec(inputs()...)
+			out, err := exec.Call(inputs()...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,7 +94,7 @@ func TestChunksInBF16(t *testing.T) {
 		return []*g.Node{whole.Loss, whole.DHidden, whole.DTable, cut.Loss, cut.DHidden, cut.DTable}
 	})
 	defer exec.Finalize()
-	out := exec.MustExec(inputs()...)
+	out := exec.MustCall(inputs()...)
 	for i := range 3 {
 		if d := goldenfile.Distance(tensors.MustCopyFlatData[float32](out[3+i]), tensors.MustCopyFlatData[float32](out[i])); !(d <= 1e-5) {
 			t.Errorf("output %d differs by %.2g", i, d)
@@ -112,13 +112,13 @@ func TestMaskedTokens(t *testing.T) {
 	})
 	defer exec.Finalize()
 	args := inputs()
-	before := exec.MustExec(args...)
+	before := exec.MustCall(args...)
 	other := backendtest.Tokens(3, tokens, vocab)
 	for i := 0; i < tokens; i += 4 { // the weights that are 0
 		other[i] = (other[i] + 5) % vocab
 	}
 	args[2] = tensors.FromFlatDataAndDimensions(other, tokens)
-	after := exec.MustExec(args...)
+	after := exec.MustCall(args...)
 	for i := range before {
 		if !before[i].Equal(after[i]) {
 			t.Errorf("output %d changed with a masked target", i)
@@ -143,7 +143,7 @@ func TestPerToken(t *testing.T) {
 		}
 	})
 	defer exec.Finalize()
-	out := exec.MustExec(inputs()...)
+	out := exec.MustCall(inputs()...)
 	want, got := tensors.ToScalar[float32](out[0]), tensors.ToScalar[float32](out[1])
 	if d := goldenfile.Distance([]float32{got}, []float32{want}); d > 1e-5 {
 		t.Errorf("per-token losses sum to %g, the loss is %g", got, want)

@@ -105,7 +105,7 @@ func follow(t *testing.T, be compute.Backend, gold goldenfile.File, tr trajector
 	for step := range steps {
 		grad := tensors.FromFlatDataAndDimensions(gold.F32["grad."+tensor][step*size:(step+1)*size], shape...)
 		lr := float32(tr.LR) * gold.F32["lr_scale"][step]
-		out, err := exec.Exec(append([]any{w, grad, lr, float32(step + 1)}, slots...)...)
+		out, err := exec.Call(append([]any{w, grad, lr, float32(step + 1)}, slots...)...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +142,7 @@ func TestClip(t *testing.T) {
 			rows[name] = gold.F32["clip."+name][step*size : (step+1)*size]
 			args = append(args, tensors.FromFlatDataAndDimensions(gold.F32["grad."+name][step*size:(step+1)*size], gold.Shape["init."+name]...))
 		}
-		out := exec.MustExec(args...)
+		out := exec.MustCall(args...)
 		if norm := tensors.ToScalar[float32](out[0]); goldenfile.Distance([]float32{norm}, []float32{wantNorm}) > 1e-6 {
 			t.Errorf("step %d: norm %v, PyTorch %v", step, norm, wantNorm)
 		}
