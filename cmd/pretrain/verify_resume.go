@@ -223,8 +223,8 @@ func (v *verifier) killOnce(ctx context.Context, after time.Duration, aimed bool
 	if err := c.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return midSave, false, err
 	}
-	_ = <-ended // "signal: killed", which is what was asked for
-	return midSave, false, ctx.Err()
+	err = <-ended // "signal: killed", unless it got to its end first
+	return midSave, err == nil, ctx.Err()
 }
 
 // compare names the first difference between the two runs.
