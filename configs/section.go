@@ -7,6 +7,7 @@ import (
 
 	"pretrain/internal/problem"
 	"pretrain/internal/units"
+	"pretrain/model"
 )
 
 // Loss is what the training step minimises.
@@ -30,49 +31,29 @@ func (c Loss) Validate() error {
 	return p.Err()
 }
 
-// Precision is the type activations and matrix products are computed in. Weights and optimizer state are always fp32, as
-// are softmax, norms and the loss.
-type Precision string
-
-// The precisions.
-const (
-	BF16 Precision = "bf16"
-	FP32 Precision = "fp32"
-)
-
-// Remat says which activations are computed again in the backward pass instead of being kept.
-type Remat string
-
-// The choices, from the fastest to the smallest memory.
-const (
-	RematNone      Remat = "none"      // keep all
-	RematAttention Remat = "attention" // recompute scores and softmax
-	RematLayer     Remat = "layer"     // keep only each layer's input
-)
-
 // Train is how long and on what the model is trained.
 type Train struct {
 	// Tokens to train on, rounded up to whole batches. There is no default: it is the size of the job.
 	Tokens units.Tokens `yaml:"tokens"`
 	// Precision is bf16 (default: it halves memory traffic and is the fast path of every device) or fp32.
-	Precision Precision `yaml:"precision"`
+	Precision model.Precision `yaml:"precision"`
 	// Remat is none (default: the fastest where it fits), attention or layer.
-	Remat Remat `yaml:"remat"`
+	Remat model.Remat `yaml:"remat"`
 }
 
 // maxTokens is a thousand times the largest run there has been, and a token count that is still exact in a float64.
 const maxTokens units.Tokens = 9e15
 
 // DefaultTrain is bf16, nothing computed twice.
-func DefaultTrain() Train { return Train{Precision: BF16, Remat: RematNone} }
+func DefaultTrain() Train { return Train{Precision: model.BF16, Remat: model.RematNone} }
 
 // Validate reports every problem at once.
 func (c Train) Validate() error {
 	var p problem.List
 	p.Check(c.Tokens > 0, "tokens", c.Tokens, `the number of tokens to train on, such as "20Btok"`)
 	p.Check(c.Tokens <= maxTokens, "tokens", c.Tokens, "at most %s", maxTokens)
-	p.Check(c.Precision == BF16 || c.Precision == FP32, "precision", c.Precision, "bf16 or fp32")
-	all := []Remat{RematNone, RematAttention, RematLayer}
+	p.Check(c.Precision == model.BF16 || c.Precision == model.FP32, "precision", c.Precision, "bf16 or fp32")
+	all := []model.Remat{model.RematNone, model.RematAttention, model.RematLayer}
 	p.Check(slices.Contains(all, c.Remat), "remat", c.Remat, "one of %v", all)
 	return p.Err()
 }

@@ -1,14 +1,10 @@
 package model
 
 import (
-	"math"
-
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	g "github.com/gomlx/gomlx/core/graph"
 )
-
-func sqrt(x float64) float64 { return math.Sqrt(x) }
 
 // Precision is the dtype of the model's matrix products. Weights, norms, softmax, loss and gradients are float32 always.
 type Precision string

@@ -1,6 +1,9 @@
 package model
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // Role says what a parameter is, which decides its initialisation and its optimizer group.
 type Role int
@@ -43,7 +46,7 @@ func (p Param) Size() int64 {
 func (c Config) Params() []Param {
 	hidden := c.InitStd
 	if c.Parameterization == MuP {
-		hidden /= sqrt(c.WidthRatio()) // MiniCPM Table 7: init_std/√(d_m/d_base) for two-dimensional tensors.
+		hidden /= math.Sqrt(c.WidthRatio()) // MiniCPM Table 7: init_std/√(d_m/d_base) for two-dimensional tensors.
 	}
 	d, q, kv := c.DModel, c.NumHeads*c.HeadDim, c.NumKVHeads*c.HeadDim
 	params := []Param{{"embed", []int{c.VocabSize, d}, Embedding, c.InitStd}}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"pretrain/configs"
+	"pretrain/internal/backend"
 	"pretrain/train"
 
 	"github.com/spf13/cobra"
@@ -60,10 +61,11 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	var bad *configs.Error
 	var usage usageError
+	var spec backend.SpecError
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &bad), errors.As(err, &usage):
+	case errors.As(err, &bad), errors.As(err, &usage), errors.As(err, &spec):
 		fmt.Fprintln(stderr, "pretrain:", err)
 		return exitUsage
 	case errors.Is(err, train.ErrInterrupted):

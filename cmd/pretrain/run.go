@@ -280,8 +280,8 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 		return err
 	}
 
-	numerics := model.NumericsFor(j.backend, model.Precision(r.Run.Train.Precision))
-	j.decoder = model.Decoder{Config: r.Run.Model, Numerics: numerics, Remat: model.Remat(r.Run.Train.Remat)}
+	numerics := model.NumericsFor(j.backend, r.Run.Train.Precision)
+	j.decoder = model.Decoder{Config: r.Run.Model, Numerics: numerics, Remat: r.Run.Train.Remat}
 	head := loss.Head{Numerics: numerics, SoftCap: r.Run.Model.LogitSoftCap, ZLoss: r.Run.Loss.ZLoss, ChunkTokens: r.Run.Loss.ChunkTokens}
 	program, err := train.NewProgram(j.backend, j.decoder, head, r.Run.Optimizer)
 	if err != nil {

@@ -89,7 +89,7 @@ func Open(specString string, o Options) (compute.Backend, Info, error) {
 	}
 	sp, err := parseSpec(specString)
 	if err != nil {
-		return nil, Info{}, err
+		return nil, Info{}, SpecError{err}
 	}
 	if o.Library.Dir == "" {
 		if o.Library, err = plugin.Default(); err != nil {
@@ -116,6 +116,9 @@ func Open(specString string, o Options) (compute.Backend, Info, error) {
 	}
 	return be, info, nil
 }
+
+// SpecError is a spec that means nothing: the user's mistake, where other errors of Open are the machine's state.
+type SpecError struct{ error }
 
 // open chooses among the platforms.
 func open(sp spec, o Options) (compute.Backend, Info, error) {
