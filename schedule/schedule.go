@@ -10,6 +10,7 @@ package schedule
 
 import (
 	"cmp"
+	"errors"
 	"math"
 	"sort"
 
@@ -56,64 +57,79 @@ type part struct {
 }
 
 // New lays the schedule out over a run. Boundaries fall on whole steps, the nearest to the length given, and a length
-// above 0 is at least one step. Errors are joined problem.Problem, those of [Config.Validate] among them.
+// above 0 is at least one step. Errors are joined problem.Problem, those of [Config.Validate] and [Config.Fits].
 func New(c Config, run *Plan) (*Schedule, error) {
-	if err := c.Validate(); err != nil {
+	if err := errors.Join(c.Validate(), c.Fits(run)); err != nil {
 		return nil, err
 	}
-	// Warm-up, then the head, then a constant level, then the tail, which is counted back from the end.
-	var head, tail part
-	level := c.PeakLR
-	switch c.Kind {
-	case Linear:
-		head = part{phase: PhaseDecay, curve: fall(ShapeLinear, c.PeakLR, c.MinLR)}
-	case Cosine:
-		head = part{"cosine_length", c.CosineLength, PhaseDecay, fall(ShapeCosine, c.PeakLR, c.MinLR)}
-		level = c.MinLR
-	case WSD:
-		tail = part{"decay.length", c.Decay.Length, PhaseDecay, nil}
-	case WCSD:
-		head = part{"wave.length", c.Wave.Length, PhaseWave, wave(c.PeakLR, c.Wave)}
-		tail = part{"decay.length", c.Decay.Length, PhaseDecay, nil}
-	case Infinite:
-		head = part{"infinite.cooldown", c.Infinite.Cooldown, PhaseWave, fall(ShapeCosine, c.PeakLR, c.Infinite.LR)}
-		tail = part{"infinite.anneal", c.Infinite.Anneal, PhaseDecay, nil}
-		level = c.Infinite.LR
-	}
-	end := run.Steps()
-	warm, last := run.head(0, c.Warmup), run.tail(tail.length)
-	mid := run.head(warm, head.length)
-	if head.curve != nil && head.length.IsZero() {
-		mid = end
-	}
-	if err := fits(c, head, tail, warm, mid, last, end); err != nil {
-		return nil, err
-	}
-
+	l := c.layOut(run)
 	s := &Schedule{run: run}
-	s.add(PhaseWarmup, warm, func(x float64) float64 { return c.PeakLR * x })
+	s.add(PhaseWarmup, l.warm, func(x float64) float64 { return c.PeakLR * x })
 	if c.Kind == SGDR {
 		s.addCycles(c.SGDR, fall(ShapeCosine, c.PeakLR, c.MinLR))
 	}
-	s.add(head.phase, mid, head.curve)
-	s.add(PhaseStable, last, func(float64) float64 { return level })
-	s.add(tail.phase, end, c.Decay.curve(run, last, level, c.MinLR))
+	s.add(l.head.phase, l.mid, l.head.curve)
+	s.add(PhaseStable, l.last, func(float64) float64 { return l.level })
+	s.add(l.tail.phase, l.end, c.Decay.curve(run, l.last, l.level, c.MinLR))
 	return s, nil
 }
 
-// fits checks that the parts fit the run: warm ≤ mid ≤ last ≤ end, the steps where they end.
-func fits(c Config, head, tail part, warm, mid, last, end int64) error {
+// layout is a schedule's parts over a run: warm-up, then the head, then a constant level, then the tail, which is counted
+// back from the end; and the steps where each ends.
+type layout struct {
+	head, tail           part
+	level                float64
+	warm, mid, last, end int64
+}
+
+func (c Config) layOut(run *Plan) layout {
+	l := layout{level: c.PeakLR, end: run.Steps()}
+	switch c.Kind {
+	case Linear:
+		l.head = part{phase: PhaseDecay, curve: fall(ShapeLinear, c.PeakLR, c.MinLR)}
+	case Cosine:
+		l.head = part{"cosine_length", c.CosineLength, PhaseDecay, fall(ShapeCosine, c.PeakLR, c.MinLR)}
+		l.level = c.MinLR
+	case WSD:
+		l.tail = part{"decay.length", c.Decay.Length, PhaseDecay, nil}
+	case WCSD:
+		l.head = part{"wave.length", c.Wave.Length, PhaseWave, wave(c.PeakLR, c.Wave)}
+		l.tail = part{"decay.length", c.Decay.Length, PhaseDecay, nil}
+	case Infinite:
+		l.head = part{"infinite.cooldown", c.Infinite.Cooldown, PhaseWave, fall(ShapeCosine, c.PeakLR, c.Infinite.LR)}
+		l.tail = part{"infinite.anneal", c.Infinite.Anneal, PhaseDecay, nil}
+		l.level = c.Infinite.LR
+	}
+	l.warm, l.last = run.head(0, c.Warmup), run.tail(l.tail.length)
+	l.mid = run.head(l.warm, l.head.length)
+	if (c.Kind == Linear || c.Kind == Cosine) && l.head.length.IsZero() { // to the end
+		l.mid = l.end
+	}
+	return l
+}
+
+// maxCycles bounds SGDR's restarts, far above any use of them.
+const maxCycles = 10000
+
+// Fits reports the parts that are too long for the run, as joined problem.Problem errors. It asks of the rest only that it
+// could be read.
+func (c Config) Fits(run *Plan) error {
 	var p problem.List
-	p.Check(warm <= end, "warmup", c.Warmup, "at most the run's %d steps; this is %d", end, warm)
-	p.Check(last >= 0, tail.key, tail.length, "at most the run's %d steps; this is %d", end, end-last)
+	l := c.layOut(run)
+	p.Check(l.warm <= l.end, "warmup", c.Warmup, "at most the run's %d steps; this is %d", l.end, l.warm)
+	p.Check(l.last >= 0, l.tail.key, l.tail.length, "at most the run's %d steps; this is %d", l.end, l.end-l.last)
+	if c.Kind == SGDR && positive(c.SGDR.First) {
+		first := run.head(l.warm, c.SGDR.First) - l.warm
+		p.Check(first*maxCycles >= l.end-l.warm, "sgdr.first", c.SGDR.First, "at least 1/%d of the run: a cycle is a stretch to look through at every step", maxCycles)
+	}
 	switch {
 	case p.Err() != nil:
-	case warm > last:
+	case l.warm > l.last:
 		p.Check(false, "warmup", c.Warmup, "at most %d steps, what %s (%v) leaves of the run's %d; this is %d",
-			last, tail.key, tail.length, end, warm)
+			l.last, l.tail.key, l.tail.length, l.end, l.warm)
 	case c.Kind != Cosine: // which may be cut off by the end of the run
-		p.Check(mid <= last, head.key, head.length, "at most the %d steps between warmup and %s; this is %d",
-			last-warm, cmp.Or(tail.key, "the end"), mid-warm)
+		p.Check(l.mid <= l.last, l.head.key, l.head.length, "at most the %d steps between warmup and %s; this is %d",
+			l.last-l.warm, cmp.Or(l.tail.key, "the end"), l.mid-l.warm)
 	}
 	return p.Err()
 }
