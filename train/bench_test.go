@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"pretrain/internal/backendtest"
 	"pretrain/internal/prng"
 	"pretrain/model"
 	"pretrain/train/feed"
@@ -13,7 +14,7 @@ import (
 
 // BenchmarkStep times one training step of 4,096 tokens; tokens/s is what to look at.
 func BenchmarkStep(b *testing.B) {
-	be := openBackend(b, "cpu")
+	be := backendtest.CPU(b)
 	for _, shape := range []struct {
 		name string
 		model.Config

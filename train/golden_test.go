@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"pretrain/internal/backend"
+	"pretrain/internal/backendtest"
 	"pretrain/internal/goldenfile"
 	"pretrain/model"
 	"pretrain/train/feed"
@@ -20,17 +20,6 @@ import (
 	g "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
-
-// openBackend opens the backend that make setup installed.
-func openBackend(t testing.TB, spec string) compute.Backend {
-	t.Helper()
-	be, _, err := backend.Open(spec, backend.Options{})
-	if err != nil {
-		t.Fatalf("open backend %q (run make setup): %v", spec, err)
-	}
-	t.Cleanup(be.Finalize)
-	return be
-}
 
 // golden is one case of bench/golden: an independent PyTorch implementation's weights, batch, logits and gradients.
 type golden struct {
@@ -108,7 +97,7 @@ var goldenCases = []string{
 // TestParity holds logits, loss and every gradient against PyTorch in float32. That recomputing changes nothing is for the
 // model's own tests; the case with the most in it is tried here, too.
 func TestParity(t *testing.T) {
-	be := openBackend(t, "cpu")
+	be := backendtest.CPU(t)
 	for _, name := range goldenCases {
 		gold := loadGolden(t, name)
 		remats := []model.Remat{model.RematNone}
@@ -175,7 +164,7 @@ func checkParity(t *testing.T, be compute.Backend, gold golden, remat model.Rema
 // TestAdamWTenSteps holds the whole step (loss, gradient, clip, update) against PyTorch over ten steps, with the batch
 // whole and cut into micro-batches.
 func TestAdamWTenSteps(t *testing.T) {
-	be := openBackend(t, "cpu")
+	be := backendtest.CPU(t)
 	for _, name := range []string{"mup_tied", "llama_standard_untied"} {
 		for _, micro := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s/%d", name, micro), func(t *testing.T) {

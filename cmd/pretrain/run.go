@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,7 +53,7 @@ type result struct {
 	ValBPB          metrics.Number `json:"val_bpb"`
 	GzipBPB         metrics.Number `json:"gzip_bpb"`
 	XZBPB           metrics.Number `json:"xz_bpb"`
-	TokensPerSecond metrics.Number `json:"tokens_per_second"` // over the whole training, validation apart
+	TokensPerSecond metrics.Number `json:"tokens_per_second"` // over the whole training, what happens between steps included
 	MFU             metrics.Number `json:"mfu"`
 	Seconds         float64        `json:"seconds"` // of this process, all stages
 }
@@ -435,8 +437,9 @@ func (j *job) validate(ctx context.Context, s *train.State, last bool) (eval.Res
 	}
 	var total eval.Result
 	var nats float64
-	for _, set := range j.corpus.validation(j.decoder.Config) {
-		r, err := j.eval.Validate(ctx, s.Tensors, set, tokens, nil)
+	sets := j.corpus.validation(j.decoder.Config)
+	for _, name := range slices.Sorted(maps.Keys(sets)) { // in one order: the sum of floats depends on it
+		r, err := j.eval.Validate(ctx, s.Tensors, sets[name], tokens, nil)
 		if err != nil {
 			return total, err
 		}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"pretrain/internal/backend"
+	"pretrain/internal/backendtest"
 	"pretrain/internal/goldenfile"
 	"pretrain/model"
 
@@ -15,16 +15,6 @@ import (
 	g "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
-
-func openBackend(t testing.TB) compute.Backend {
-	t.Helper()
-	be, _, err := backend.Open("cpu", backend.Options{})
-	if err != nil {
-		t.Fatalf("open the CPU backend (run make setup): %v", err)
-	}
-	t.Cleanup(be.Finalize)
-	return be
-}
 
 // trajectory is one optimizer's settings in bench/golden/data/optimizers.safetensors.
 type trajectory struct {
@@ -60,7 +50,7 @@ func TestGolden(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(gold.Config), &config); err != nil {
 		t.Fatal(err)
 	}
-	be := openBackend(t)
+	be := backendtest.CPU(t)
 	for name, tr := range config.Trajectories {
 		if tr.Scale == "jordan" {
 			continue // the other published scale of muon; ours is moonshot's
@@ -124,7 +114,7 @@ func TestClip(t *testing.T) {
 	names := []string{"matrix", "tall", "vector", "bias"}
 	c := Default()
 	c.ClipNorm = 12
-	exec := g.MustNewExec(openBackend(t), func(in []*g.Node) []*g.Node {
+	exec := g.MustNewExec(backendtest.CPU(t), func(in []*g.Node) []*g.Node {
 		norm, factor := c.Clip(in)
 		out := []*g.Node{norm}
 		for _, x := range in {
