@@ -107,12 +107,12 @@ func tinyRun(t *testing.T, sink metrics.Sink, store *checkpoint.Store, text docu
 		Assembler: feed.Assembler{Plan: plan, Sources: []feed.Source{{Corpus: text, Options: pack.Options{}}}, Micro: 2},
 		Saver:     &Saver{Writer: writer, Config: config, Meta: checkpoint.Meta{Config: "x", ConfigHash: "y"}},
 		Metrics:   sink, EvalEvery: 3,
-		Validate: func(ctx context.Context, s *State, last bool) (eval.Result, error) {
+		Validate: func(ctx context.Context, s *State, last bool) (eval.Sources, error) {
 			v := float64(tensors.MustCopyFlatData[float32](s.Tensors[0])[0]) // of the state, and nothing else
 			if last {
 				v *= 2
 			}
-			return eval.Result{Loss: v, BPB: -v}, ctx.Err()
+			return eval.Sources{"text": {Loss: v, BPB: -v, Tokens: 1, Bytes: 1}}, ctx.Err()
 		},
 		Loop: checkpoint.LoopState{BestValLoss: math.Inf(1)},
 	}
@@ -288,7 +288,7 @@ func TestErrorsEndTheRun(t *testing.T) {
 	fault := errors.New("fault")
 	for name, spoil := range map[string]func(*Run){
 		"validation": func(r *Run) {
-			r.Validate = func(context.Context, *State, bool) (eval.Result, error) { return eval.Result{}, fault }
+			r.Validate = func(context.Context, *State, bool) (eval.Sources, error) { return nil, fault }
 		},
 		"sample": func(r *Run) {
 			r.SampleEvery, r.Sample = 2, func(context.Context, *State, int64) error { return fault }

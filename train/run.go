@@ -25,8 +25,8 @@ type Run struct {
 	Assembler feed.Assembler
 	Saver     *Saver
 	Metrics   metrics.Sink
-	// Validate measures the state; last says it is the final measurement.
-	Validate func(ctx context.Context, s *State, last bool) (eval.Result, error)
+	// Validate measures the state on each source's held-out text; last says it is the final measurement.
+	Validate func(ctx context.Context, s *State, last bool) (eval.Sources, error)
 	// Sample shows what the state after step updates has learnt.
 	Sample func(ctx context.Context, s *State, step int64) error
 	// EvalEvery and SampleEvery are in steps; 0 is never.
@@ -120,12 +120,16 @@ func (r *Run) record(o outcome) *metrics.Record {
 
 // validate measures the state and files the result with the record of the step it follows.
 func (r *Run) validate(ctx context.Context, record *metrics.Record, last bool) error {
-	result, err := r.Validate(ctx, r.State, last)
+	sources, err := r.Validate(ctx, r.State, last)
 	if err != nil {
 		return err
 	}
-	r.Loop.BestValLoss = min(r.Loop.BestValLoss, result.Loss)
-	record.Eval = &metrics.Eval{ValLoss: metrics.Number(result.Loss), ValBPB: metrics.Number(result.BPB)}
+	total := sources.Total()
+	r.Loop.BestValLoss = min(r.Loop.BestValLoss, total.Loss)
+	record.Eval = &metrics.Eval{ValLoss: metrics.Number(total.Loss), ValBPB: metrics.Number(total.BPB), ValSources: map[string]metrics.SourceEval{}}
+	for name, s := range sources {
+		record.ValSources[name] = metrics.SourceEval{Loss: metrics.Number(s.Loss), BPB: metrics.Number(s.BPB), Tokens: s.Tokens, Bytes: s.Bytes}
+	}
 	return nil
 }
 

@@ -30,7 +30,7 @@ func (j *job) finish(ctx context.Context, start time.Time, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	r.ValLoss, r.ValBPB = last.ValLoss, last.ValBPB
+	r.ValLoss, r.ValBPB, r.ValSources = last.ValLoss, last.ValBPB, last.ValSources
 	if err := j.sample(ctx, j.run.State, j.run.Step); err != nil {
 		return err
 	}

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -45,17 +43,18 @@ type trainOptions struct {
 
 // result is what a run comes to, the object that --json prints.
 type result struct {
-	RunDir          string         `json:"run_dir"`
-	Step            int64          `json:"step"`
-	Tokens          int64          `json:"tokens"`
-	TrainLoss       metrics.Number `json:"train_loss"` // smoothed over about the last 50 steps, nats per token
-	ValLoss         metrics.Number `json:"val_loss"`
-	ValBPB          metrics.Number `json:"val_bpb"`
-	GzipBPB         metrics.Number `json:"gzip_bpb"`
-	XZBPB           metrics.Number `json:"xz_bpb"`
-	TokensPerSecond metrics.Number `json:"tokens_per_second"` // over the whole training, what happens between steps included
-	MFU             metrics.Number `json:"mfu"`
-	Seconds         float64        `json:"seconds"` // of this process, all stages
+	RunDir          string                        `json:"run_dir"`
+	Step            int64                         `json:"step"`
+	Tokens          int64                         `json:"tokens"`
+	TrainLoss       metrics.Number                `json:"train_loss"` // smoothed over about the last 50 steps, nats per token
+	ValLoss         metrics.Number                `json:"val_loss"`
+	ValBPB          metrics.Number                `json:"val_bpb"`
+	ValSources      map[string]metrics.SourceEval `json:"val_sources,omitempty"`
+	GzipBPB         metrics.Number                `json:"gzip_bpb"`
+	XZBPB           metrics.Number                `json:"xz_bpb"`
+	TokensPerSecond metrics.Number                `json:"tokens_per_second"` // over the whole training, what happens between steps included
+	MFU             metrics.Number                `json:"mfu"`
+	Seconds         float64                       `json:"seconds"` // of this process, all stages
 }
 
 // job is a run being put together and taken apart again.
@@ -430,26 +429,21 @@ func (j *job) versions() map[string]string {
 }
 
 // validate measures every source's held-out text, the whole of it the last time.
-func (j *job) validate(ctx context.Context, s *train.State, last bool) (eval.Result, error) {
+func (j *job) validate(ctx context.Context, s *train.State, last bool) (eval.Sources, error) {
 	tokens := int64(j.config.Run.Eval.Tokens)
 	if last && j.config.Run.Eval.AtEnd {
 		tokens = 0
 	}
-	var total eval.Result
-	var nats float64
+	results := eval.Sources{}
 	sets := j.corpus.validation(j.decoder.Config)
-	for _, name := range slices.Sorted(maps.Keys(sets)) { // in one order: the sum of floats depends on it
-		r, err := j.eval.Validate(ctx, s.Tensors, sets[name], tokens, nil)
+	for name, set := range sets {
+		r, err := j.eval.Validate(ctx, s.Tensors, set, tokens, nil)
 		if err != nil {
-			return total, err
+			return nil, fmt.Errorf("source %s: %w", name, err)
 		}
-		total.Tokens += r.Tokens
-		total.Bytes += r.Bytes
-		nats += r.Loss * float64(r.Tokens)
+		results[name] = r
 	}
-	total.Loss = nats / float64(total.Tokens)
-	total.BPB = nats / math.Ln2 / float64(total.Bytes)
-	return total, nil
+	return results, nil
 }
 
 // readResult reads what a finished run left; nil if it left nothing.

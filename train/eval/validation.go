@@ -4,7 +4,9 @@ package eval
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"pretrain/data/pack"
 	"pretrain/model"
@@ -35,6 +37,25 @@ type Result struct {
 	BPB    float64 `json:"bpb"`
 	Tokens int64   `json:"tokens"`
 	Bytes  int64   `json:"bytes"`
+}
+
+// Sources are the measurements of a run's sources, by name.
+type Sources map[string]Result
+
+// Total is all sources' text as one. It adds up in the order of the names: a sum of floats depends on the order, and the same
+// measurement must give the same number.
+func (s Sources) Total() Result {
+	var total Result
+	var nats float64
+	for _, name := range slices.Sorted(maps.Keys(s)) {
+		r := s[name]
+		total.Tokens += r.Tokens
+		total.Bytes += r.Bytes
+		nats += r.Loss * float64(r.Tokens)
+	}
+	total.Loss = nats / float64(total.Tokens)
+	total.BPB = nats / math.Ln2 / float64(total.Bytes)
+	return total
 }
 
 // Evaluator is the compiled forward pass.

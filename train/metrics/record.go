@@ -72,6 +72,16 @@ type Eval struct {
 	ValLoss Number `json:"val_loss"`
 	// ValBPB is in bits per byte of text, which does not depend on the tokenizer.
 	ValBPB Number `json:"val_bpb"`
+	// ValSources is the same for each source alone.
+	ValSources map[string]SourceEval `json:"val_sources,omitempty"`
+}
+
+// SourceEval is the validation of one source.
+type SourceEval struct {
+	Loss   Number `json:"loss"` // nats per token
+	BPB    Number `json:"bpb"`  // bits per byte
+	Tokens int64  `json:"tokens"`
+	Bytes  int64  `json:"bytes"`
 }
 
 // Deterministic is the record without its measured times, which alone may differ between two runs of one configuration
