@@ -83,6 +83,11 @@ type decoder struct {
 
 var textType = reflect.TypeFor[encoding.TextUnmarshaler]()
 
+// flow is a type that takes any YAML, as text on one line: what is for another configuration to understand.
+type flow interface{ UnmarshalFlow(text string) error }
+
+var flowType = reflect.TypeFor[flow]()
+
 // parse reads one YAML document; a nil node is an empty one. Anchors, aliases, tags and merge keys are refused where
 // they stand, by into: a config says each thing once, and extends is the way to share.
 func (d *decoder) parse(text string) ast.Node {
@@ -150,7 +155,16 @@ func (d *decoder) into(key string, n ast.Node, v reflect.Value) {
 	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
 		d.bad(n, key, "anchors, aliases, tags and merge keys are not supported; write the value out, or share it by extends")
 		return
-	case *ast.NullNode:
+	}
+	if f, ok := v.Addr().Interface().(flow); ok {
+		if err := f.UnmarshalFlow(flowText(n)); err != nil {
+			d.bad(n, key, "%v", err)
+			return
+		}
+		d.origins[key] = d.at(n)
+		return
+	}
+	if _, ok := n.(*ast.NullNode); ok {
 		section := v.Kind() == reflect.Struct && !v.Addr().Type().Implements(textType)
 		if !section || d.src.Kind == FromSet { // a section all commented out is no mistake
 			d.bad(n, key, "got no value; want %s, or leave the key out for its default", want(v.Type()))
@@ -240,7 +254,7 @@ func (d *decoder) mapping(key string, m ast.MapNode, v reflect.Value) {
 func (d *decoder) child(path, name string, at ast.Node, v reflect.Value, set func(reflect.Value), remove bool) {
 	if v.Kind() == reflect.Map {
 		k := reflect.ValueOf(name).Convert(v.Type().Key())
-		if remove {
+		if remove && !reflect.PointerTo(v.Type().Elem()).Implements(flowType) {
 			v.SetMapIndex(k, reflect.Value{})
 			maps.DeleteFunc(d.origins, func(k string, _ Origin) bool { return within(k, path) })
 			return
@@ -341,6 +355,30 @@ func scalar(n ast.Node) (text string, plain, ok bool) {
 		return n.GetToken().Value, true, true
 	}
 	return "", false, false
+}
+
+// flowText is a node on one line, such that it reads back as the same.
+func flowText(n ast.Node) string {
+	if text, plain, ok := scalar(n); ok {
+		if plain {
+			return text
+		}
+		return jsonString(text) // which is a double-quoted YAML scalar
+	}
+	var parts []string
+	switch n := n.(type) {
+	case *ast.SequenceNode:
+		for _, item := range n.Values {
+			parts = append(parts, flowText(item))
+		}
+		return "[" + strings.Join(parts, ", ") + "]"
+	case ast.MapNode:
+		for it := n.MapRange(); it.Next(); {
+			parts = append(parts, flowText(it.Key())+": "+flowText(it.Value()))
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
+	}
+	return "null"
 }
 
 // setScalar sets v from the text of a scalar. Numbers are read here and not by goccy, to which 1e-3 is a string.

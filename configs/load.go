@@ -16,7 +16,7 @@ import (
 	"pretrain/internal/problem"
 )
 
-//go:embed *.yaml
+//go:embed *.yaml ablations/*.yaml
 var embedded embed.FS
 
 // Names lists the embedded configurations.
@@ -24,7 +24,9 @@ func Names() []string {
 	entries, _ := embedded.ReadDir(".") // an embedded folder can always be read
 	var names []string
 	for _, e := range entries {
-		names = append(names, strings.TrimSuffix(e.Name(), ".yaml"))
+		if !e.IsDir() {
+			names = append(names, strings.TrimSuffix(e.Name(), ".yaml"))
+		}
 	}
 	return names
 }
