@@ -180,7 +180,7 @@ func tPower(difference, sd, alpha float64, n int) float64 {
 	low, high := math.Sqrt(chi2.Quantile(1e-12)/df), math.Sqrt(chi2.Quantile(1-1e-12)/df)
 	return quad.Fixed(func(s float64) float64 { // s = estimated over true standard deviation
 		return 2 * df * s * chi2.Prob(df*s*s) * (distuv.UnitNormal.CDF(shift-c*s) + distuv.UnitNormal.CDF(-shift-c*s))
-	}, low, high, 400, nil, 0)
+	}, low, high, 100, nil, 0)
 }
 
 // seedsFor is the smallest number of pairs that finds a difference with the wanted power; 0 if it is more than most.
