@@ -41,6 +41,8 @@ type AblationOverrides struct {
 	Seeds string
 	// Tokens of each run in place of the file's. "" keeps them.
 	Tokens string
+	// Files that the variants' configurations name must exist, as for training.
+	Files bool
 }
 
 const ablations = "ablations"
@@ -58,8 +60,7 @@ func AblationNames() []string {
 }
 
 // LoadAblation reads an ablation: a file or, where there is none of that name, an embedded one. It is read as strictly as
-// a run's configuration, and every variant's configuration must be one that loads, though its data need not be on this
-// machine. The error is an [*Error] unless a file could not be read.
+// a run's configuration, and every variant's configuration must be one that loads. The error is an [*Error] unless a file could not be read.
 func LoadAblation(nameOrPath string, o AblationOverrides) (*Ablation, error) {
 	a := &Ablation{Config: ablate.Default()}
 	d := newDecoder()
@@ -107,11 +108,11 @@ func LoadAblation(nameOrPath string, o AblationOverrides) (*Ablation, error) {
 	if base.embedded {
 		a.Base = strings.TrimPrefix(base.name, "embedded:")
 	}
-	return a, a.resolve(d, nameOrPath, o.Sets)
+	return a, a.resolve(d, nameOrPath, o)
 }
 
 // resolve loads every variant's configuration. A problem of a value that the ablation sets is reported where it stands.
-func (a *Ablation) resolve(d *decoder, name string, sets []string) error {
+func (a *Ablation) resolve(d *decoder, name string, o AblationOverrides) error {
 	for _, v := range a.Expand() {
 		av := AblationVariant{Variant: v}
 		var origins []Origin
@@ -122,7 +123,7 @@ func (a *Ablation) resolve(d *decoder, name string, sets []string) error {
 		if a.Tokens > 0 {
 			add("train.tokens="+a.Tokens.String(), d.origins["tokens"])
 		}
-		for i, set := range sets {
+		for i, set := range o.Sets {
 			add(set, Origin{Kind: FromSet, Name: set, Line: i + 1})
 		}
 		for _, s := range v.Settings {
@@ -132,7 +133,7 @@ func (a *Ablation) resolve(d *decoder, name string, sets []string) error {
 			}
 			add(s.Key+"="+string(s.Value), at)
 		}
-		r, err := LoadWithoutFiles(a.Base, append(slices.Clone(av.Sets), fmt.Sprintf("seed=%d", a.Seeds[0])))
+		r, err := load(a.Base, append(slices.Clone(av.Sets), fmt.Sprintf("seed=%d", a.Seeds[0])), o.Files)
 		var bad *Error
 		if errors.As(err, &bad) {
 			for _, p := range bad.Problems {

@@ -95,6 +95,7 @@ func runAblation(ctx context.Context, o ablateOptions, stdout, stderr io.Writer)
 	case o.dryRun && o.reportOnly:
 		return usagef("--dry-run and --report-only: want one of them")
 	}
+	o.overrides.Files = !o.dryRun && !o.reportOnly
 	config, err := configs.LoadAblation(o.config, o.overrides)
 	if err != nil {
 		return err
@@ -265,14 +266,19 @@ func (a *ablation) write(r *ablate.Report) error {
 	if err := os.MkdirAll(a.dir, 0o755); err != nil {
 		return fmt.Errorf("make the ablation's folder (choose another with --out): %w", err)
 	}
-	text, err := r.JSON()
+	files, err := r.Files()
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(a.dir, "report.json"), text)
+	for _, f := range files {
+		if err := writeFile(filepath.Join(a.dir, f.Name), f.Content); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *ablation) where(stdout io.Writer) error {
-	_, err := fmt.Fprintf(stdout, "\n%s: report.json; each run in runs/VARIANT/seed-N\n", a.dir)
+	_, err := fmt.Fprintf(stdout, "\n%s: report.html, report.md, report.json; each run in runs/VARIANT/seed-N\n", a.dir)
 	return err
 }

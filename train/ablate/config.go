@@ -38,6 +38,8 @@ type Config struct {
 	Baseline string `yaml:"baseline"`
 	// Variants are what is compared.
 	Variants Variants `yaml:"variants"`
+	// Transfer asks how well what is tuned at the smallest width serves the largest. Default: not asked.
+	Transfer Transfer `yaml:"transfer"`
 }
 
 // Default is three seeds and nothing to compare.
@@ -201,6 +203,10 @@ func (c Config) Validate() error {
 	p.Check(c.Baseline == "" || slices.ContainsFunc(variants, func(v Variant) bool { return v.Name == c.Baseline }),
 		"baseline", c.Baseline, "one of %s", strings.Join(Names(variants), ", "))
 	seen := map[string]bool{}
+	if t := c.Transfer; t != (Transfer{}) {
+		p.Check(len(c.Variants.Grid[t.Tune]) >= 3, "transfer.tune", strconv.Quote(t.Tune), "a key of variants.grid with three values or more")
+		p.Check(len(c.Variants.Grid[t.Width]) >= 2 && t.Width != t.Tune, "transfer.width", strconv.Quote(t.Width), "another key of variants.grid, with two values or more")
+	}
 	for _, v := range variants {
 		p.Check(!seen[v.Name], "variants", v.Name, "variants that differ: two have this name")
 		seen[v.Name] = true

@@ -3,7 +3,6 @@ package ablate
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -35,6 +34,10 @@ type Report struct {
 	// Variants in the ablation's order.
 	Variants []VariantReport `json:"variants"`
 	Noise    Noise           `json:"noise"`
+	// Sweeps along a numeric key, one for each combination of the others.
+	Sweeps []Sweep `json:"sweeps,omitempty"`
+	// Transfers between widths, where the ablation asks for it.
+	Transfers []TransferReport `json:"transfers,omitempty"`
 	// Sources by name, where the runs validated several.
 	Sources []string `json:"sources,omitempty"`
 	// Warnings say what the reader must know before believing the rest.
@@ -154,6 +157,10 @@ func (a Analysis) Report() *Report {
 		}
 	}
 	r.judge()
+	r.Sweeps = r.sweeps(a.Config.Transfer.Tune)
+	if a.Config.Transfer.Width != "" {
+		r.Transfers = transfers(r.Sweeps, a.Config.Transfer)
+	}
 	r.warn()
 	return r
 }
@@ -372,17 +379,6 @@ func (r *Report) warn() {
 	if other > 0 {
 		add("%d variants train on other tokens than the baseline (another tokenizer, sequence length or mixture): their seeds share the initial weights only, and pairing may gain nothing", other)
 	}
-}
-
-// Keys that variants set, each once, sorted.
-func (r *Report) Keys() []string {
-	keys := map[string]bool{}
-	for _, v := range r.Variants {
-		for _, s := range v.Settings {
-			keys[s.Key] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(keys))
 }
 
 // JSON is the report for machines, the content of report.json.

@@ -52,6 +52,20 @@ func (r *Report) notes() []string {
 			lines = append(lines, fmt.Sprintf("this design finds differences from %s bpb on with %.0f%% chance.", digits(n.Detectable), 100*Power))
 		}
 	}
+	for _, s := range r.Sweeps {
+		name := s.Key
+		if g := s.GroupName(); g != "" {
+			name += " at " + g
+		}
+		lines = append(lines, name+": "+s.Note+".")
+	}
+	for _, t := range r.Transfers {
+		name := "transfer"
+		if len(t.Group) > 0 {
+			name += " with " + settings(t.Group)
+		}
+		lines = append(lines, name+": "+t.Note+".")
+	}
 	for _, w := range r.Warnings {
 		lines = append(lines, "note: "+w+".")
 	}
