@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"pretrain/data/mix"
 	"pretrain/internal/units"
@@ -67,7 +68,7 @@ var rules = []rule{
 	{"data.path", Allowed, "a moved folder; its content must be the same"},
 	{"data.on_bad", Forbidden, "other documents may be left out" + anew},
 	{"data.max_epochs", Allowed, "it bounds, it does not order"},
-	{"batch", Forbidden, "the steps already trained would count other tokens" + anew},
+	{"batch", Allowed, "it applies from the resumed step on; the steps before keep theirs"},
 	{"batch.micro_batch", Allowed, elsewhere},
 	{"schedule", Allowed, fromHere},
 	{"optimizer", Allowed, fromHere},
@@ -131,6 +132,30 @@ func Compare(old, new *Resolved, step int64) []Difference {
 	return list
 }
 
+// CompareBranch is [Compare] for a run that branches off at a step. The past of old stays as it was whatever the new
+// configuration says, so the mixture may change there, too.
+func CompareBranch(old, new *Resolved, step int64) []Difference {
+	list := Compare(old, new, step)
+	for i, d := range list {
+		source := sourceOf(d.Key, old, new)
+		_, before := old.Run.Data.Mix().Sources[source]
+		_, after := new.Run.Data.Mix().Sources[source]
+		mixture := d.Key == "train.tokens" || source != "" && before != after || slices.ContainsFunc(mixtureKeys, func(key string) bool {
+			return within(strings.Replace(d.Key, "data.sources."+source+".", "data.sources.*.", 1), key)
+		})
+		if d.Class == Forbidden && mixture {
+			list[i].Class, list[i].Reason = Allowed, fmt.Sprintf("it applies from step %d on", step)
+		}
+	}
+	return list
+}
+
+// mixtureKeys decide which data is seen when, and not what a source's rows are.
+var mixtureKeys = []string{
+	"data.stages", "data.scheme", "data.mix", "data.late_quality", "data.early_quality", "data.code_math", "data.template", "data.mask_boundary",
+	"data.sources.*.quality", "data.sources.*.domain", "data.sources.*.weight",
+}
+
 // sourceOf is the name of the source that a key belongs to, "" if none.
 func sourceOf(key string, runs ...*Resolved) string {
 	for _, r := range runs {
@@ -178,10 +203,8 @@ func mixtures(r *Resolved, step int64) []string {
 }
 
 func stageStart(r *Resolved, start mix.Start) int64 {
-	for _, span := range r.Schedule.Spans() {
-		if string(span.Phase) == start.Phase {
-			return span.From
-		}
+	if at, ok := r.Schedule.Begins(schedule.Phase(start.Phase)); ok {
+		return at
 	}
 	return lengthEnd(r, start.Length)
 }
