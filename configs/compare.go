@@ -136,15 +136,22 @@ func Compare(old, new *Resolved, step int64) []Difference {
 // configuration says, so the mixture may change there, too.
 func CompareBranch(old, new *Resolved, step int64) []Difference {
 	list := Compare(old, new, step)
+	was, is := old.Run.Data.Mix(), new.Run.Data.Mix() // data.path written out as a source
+	oldTexts, newTexts := texts("data", was), texts("data", is)
+	list = slices.DeleteFunc(list, func(d Difference) bool { return oldTexts[d.Key] != "" && oldTexts[d.Key] == newTexts[d.Key] })
 	for i, d := range list {
 		source := sourceOf(d.Key, old, new)
-		_, before := old.Run.Data.Mix().Sources[source]
-		_, after := new.Run.Data.Mix().Sources[source]
+		_, before := was.Sources[source]
+		_, after := is.Sources[source]
 		mixture := d.Key == "train.tokens" || source != "" && before != after || slices.ContainsFunc(mixtureKeys, func(key string) bool {
 			return within(strings.Replace(d.Key, "data.sources."+source+".", "data.sources.*.", 1), key)
 		})
-		if d.Class == Forbidden && mixture {
+		switch {
+		case d.Class == Allowed:
+		case mixture:
 			list[i].Class, list[i].Reason = Allowed, fmt.Sprintf("it applies from step %d on", step)
+		case before && after && d.Key == "data.sources."+source+".path":
+			list[i].Class, list[i].Reason = Allowed, "a moved folder; its content must be the same"
 		}
 	}
 	return list
@@ -153,7 +160,7 @@ func CompareBranch(old, new *Resolved, step int64) []Difference {
 // mixtureKeys decide which data is seen when, and not what a source's rows are.
 var mixtureKeys = []string{
 	"data.stages", "data.scheme", "data.mix", "data.late_quality", "data.early_quality", "data.code_math", "data.template", "data.mask_boundary",
-	"data.sources.*.quality", "data.sources.*.domain", "data.sources.*.weight",
+	"data.sources.*.quality", "data.sources.*.domain", "data.sources.*.weight", "data.sources.*.max_epochs",
 }
 
 // sourceOf is the name of the source that a key belongs to, "" if none.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -44,7 +43,7 @@ STEP is a step, latest, or a number of tokens. The same command goes on with an 
   pretrain branch --from runs/trunk@1000 --set batch.tokens=16384tok --run-dir runs/larger-batch`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.resume, o.config, o.sets = "auto", f.config, f.sets
-			draft, err := branchOff(cmd.Context(), from, &o)
+			draft, err := branchOff(from, o)
 			if err != nil {
 				return err
 			}
@@ -62,7 +61,7 @@ STEP is a step, latest, or a number of tokens. The same command goes on with an 
 }
 
 // branchOff makes the branch's run directory, where it is not there yet, and reads its configuration.
-func branchOff(ctx context.Context, from string, o *trainOptions) (*configs.Draft, error) {
+func branchOff(from string, o trainOptions) (*configs.Draft, error) {
 	at := strings.LastIndexByte(from, '@')
 	if at < 1 || at == len(from)-1 || o.runDir == "" {
 		return nil, usagef("want --from RUN@STEP and --run-dir NEW, such as --from runs/trunk@latest --run-dir runs/decay")
@@ -113,7 +112,10 @@ func branchOff(ctx context.Context, from string, o *trainOptions) (*configs.Draf
 		return nil, err
 	}
 	if r.Derived.Steps <= meta.Step {
-		return nil, usagef("%s is at %s tokens: train.tokens %s leaves the branch nothing to do; give more", from, units.Tokens(meta.Tokens), r.Run.Train.Tokens)
+		return nil, usagef("%s is at %s already: train.tokens %s leaves the branch nothing to do; give more", from, units.Tokens(meta.Tokens), r.Run.Train.Tokens)
+	}
+	if err := refuse(changesOf(old, r, meta.Step, true), old, r, meta, dir, o, true); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the run directory (choose another with --run-dir): %w", err)

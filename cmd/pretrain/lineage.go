@@ -86,10 +86,20 @@ func (j *job) layOut(saved *checkpoint.State) (err error) {
 	if j.config, err = follow(j.draft, old, saved.Meta.Step); err != nil {
 		return j.checkLaw(err)
 	}
-	if err := j.compare(old, saved.Meta, j.branchesAt(saved)); err != nil {
+	if err := j.keepTokenizer(old, saved); err != nil {
 		return err
 	}
-	return errors.Join(j.checkLaw(nil), j.keepTokenizer(old, saved))
+	changes := changesOf(old, j.config, saved.Meta.Step, j.branchesAt(saved))
+	for _, d := range changes {
+		added := d.Old == "" && strings.HasPrefix(d.Key, "data.sources.") && !strings.HasSuffix(d.Key, ".path") // a source: its path says it
+		if d.Class == configs.Allowed && !added {
+			j.say("changed at step %d: %s", saved.Meta.Step, d)
+		}
+	}
+	if err := refuse(changes, old, j.config, saved.Meta, j.dir, j.options, j.branchesAt(saved)); err != nil {
+		return err
+	}
+	return j.checkLaw(nil)
 }
 
 // branchesAt reports whether the state is the trunk's.
@@ -160,32 +170,34 @@ func segments(past *configs.Past) (list []checkpoint.Segment) {
 
 func configHash(text string) string { return fmt.Sprintf("%016x", xxh3.HashString(text)) }
 
-// compare lists what the configuration changed since the checkpoint, and refuses what it may not change.
-func (j *job) compare(old *configs.Resolved, meta checkpoint.Meta, branches bool) error {
-	compare, since := configs.Compare, "since"
+// changesOf lists what a configuration changes, the run's name aside.
+func changesOf(old, r *configs.Resolved, step int64, branches bool) []configs.Difference {
+	list := configs.Compare(old, r, step)
 	if branches {
-		compare, since = configs.CompareBranch, "from the trunk, branched off at"
+		list = configs.CompareBranch(old, r, step)
 	}
-	differences := compare(old, j.config, meta.Step)
-	refused := forbidden(differences)
-	for _, d := range differences {
-		if d.Class == configs.Allowed && d.Key != "name" {
-			j.say("changed %s step %d: %s", since, meta.Step, d)
-		}
-	}
-	if tokens := j.config.Plan.TokensBefore(meta.Step); len(refused) == 0 && tokens != meta.Tokens {
+	return slices.DeleteFunc(list, func(d configs.Difference) bool { return d.Key == "name" })
+}
+
+// refuse is the error that says which changes the saved state or the steps so far do not allow, and what to do instead.
+func refuse(changes []configs.Difference, old, r *configs.Resolved, meta checkpoint.Meta, dir string, o trainOptions, branches bool) error {
+	refused := forbidden(changes)
+	if tokens := r.Plan.TokensBefore(meta.Step); len(refused) == 0 && tokens != meta.Tokens {
 		refused = append(refused, fmt.Sprintf("batch: %d tokens in %d steps there, %d with this configuration", meta.Tokens, meta.Step, tokens))
 	}
-	if len(refused) == 0 {
+	switch {
+	case len(refused) == 0:
 		return nil
+	case branches:
+		return usagef("a branch cannot differ from its trunk in this:\n  %s", strings.Join(refused, "\n  "))
 	}
 	mend := "go on with that one, or choose another --run-dir"
-	if !branches && len(forbidden(configs.CompareBranch(old, j.config, meta.Step))) == 0 {
-		args := (&configFlags{j.options.config, j.options.sets}).args(j.options.backend)
+	if len(forbidden(configs.CompareBranch(old, r, meta.Step))) == 0 {
+		args := (&configFlags{o.config, o.sets}).args(o.backend)
 		mend += fmt.Sprintf(", or branch off, which leaves this run as it is:\n  pretrain branch --from %s@%d --run-dir NEW %s",
-			j.options.runDir, meta.Step, strings.Join(quoted(args), " "))
+			o.runDir, meta.Step, strings.Join(quoted(args), " "))
 	}
-	return usagef("%s was trained to step %d with another configuration:\n  %s\n%s", j.dir, meta.Step, strings.Join(refused, "\n  "), mend)
+	return usagef("%s was trained to step %d with another configuration:\n  %s\n%s", dir, meta.Step, strings.Join(refused, "\n  "), mend)
 }
 
 func forbidden(list []configs.Difference) (refused []string) {

@@ -47,8 +47,9 @@ func (plan *Plan) taken(i int, step int64) int64 {
 func (plan *Plan) splice(past *Plan, drafts []draft) []draft {
 	var stages []stage
 	var spliced []draft
-	for _, st := range past.stages {
+	for i, st := range past.stages {
 		if st.From < plan.from {
+			st.open = st.To > plan.from || i+1 == len(past.stages)
 			st.To = min(st.To, plan.from)
 			stages, spliced = append(stages, st), append(spliced, draft{})
 		}
@@ -63,7 +64,7 @@ func (plan *Plan) splice(past *Plan, drafts []draft) []draft {
 	return spliced
 }
 
-// continues reports whether a stage that begins at a step where another ends is that one's going on.
-func (st stage) continues(last stage, from int64) bool {
-	return st.From == from && st.SeqLen == last.SeqLen && maps.Equal(st.weigh, last.weigh)
+// continues reports whether a stage is the going on of the one before it, which the past was in.
+func (st stage) continues(last stage) bool {
+	return last.open && st.SeqLen == last.SeqLen && maps.Equal(st.weigh, last.weigh)
 }

@@ -68,6 +68,7 @@ type stage struct {
 	weigh  map[string]float64 // each source's part of the rows, which padding makes another than its part of the tokens
 	share  *share             // deals the rows out by it
 	before []int64            // by source: the source's rows that earlier stages have taken
+	open   bool               // it is the past's and was not at its end
 }
 
 // StagePlan is a stage as planned, in plain numbers.
@@ -237,7 +238,7 @@ func (plan *Plan) deal(c Config, drafts []draft, p *problem.List) {
 				}
 			}
 		}
-		if last := len(plan.stages) - 1; last >= 0 && st.continues(plan.stages[last], plan.from) {
+		if last := len(plan.stages) - 1; last >= 0 && st.continues(plan.stages[last]) {
 			st.From, st.before = plan.stages[last].From, plan.stages[last].before
 			plan.stages = plan.stages[:last]
 			taken = slices.Clone(st.before)

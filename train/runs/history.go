@@ -34,7 +34,11 @@ func history(fsys vfs.FS, dir string, until int64, depth int, yield func(metrics
 		if depth == maxDepth {
 			return fail(fmt.Errorf("%s: branches of branches, %d deep: a circle?", dir, maxDepth))
 		}
-		if !history(fsys, ParentDir(dir, *id.Parent), min(until, id.Parent.Step), depth+1, yield) {
+		parent := ParentDir(dir, *id.Parent)
+		if _, err := fsys.Stat(parent); err != nil {
+			return fail(fmt.Errorf("the trunk that %s branched off from, and so its first %d steps: %w", dir, id.Parent.Step, err))
+		}
+		if !history(fsys, parent, min(until, id.Parent.Step), depth+1, yield) {
 			return false
 		}
 	}
