@@ -327,6 +327,9 @@ func (j *job) openSaver(store *checkpoint.Store, manifest string, saved *checkpo
 		config.EveryTime = t.Std()
 	}
 	config.Keep, config.GiveUpAfter = c.Keep, c.GiveUpAfter.Std()
+	for _, at := range c.At {
+		config.At = append(config.At, at.Resolve(plan.Steps(), plan.StepsFor))
+	}
 	if tokens, ok := c.KeepEvery.Tokens(); ok {
 		config.KeepEveryTokens = int64(tokens)
 	} else {
