@@ -98,19 +98,10 @@ func ruleOf(key string) (rule, bool) {
 // would have drawn from the same mixtures. Whether a moved path still has the same content is for the hashes in the
 // checkpoint to say.
 func Compare(old, new *Resolved, step int64) []Difference {
-	was, is := texts("", old.Run), texts("", new.Run)
-	var keys []string
-	for _, r := range []*Resolved{new, old} {
-		tree("", "", reflect.ValueOf(r.Run)).leaves(func(n *node) {
-			if was[n.path] != is[n.path] && !slices.Contains(keys, n.path) {
-				keys = append(keys, n.path)
-			}
-		})
-	}
 	samePast := slices.Equal(mixtures(old, step), mixtures(new, step))
-	var list []Difference
-	for _, key := range keys {
-		d := Difference{Key: key, Old: was[key], New: is[key]}
+	list := differences(old.Run, new.Run)
+	for i := range list {
+		d, key := &list[i], list[i].Key
 		r, _ := ruleOf(key)
 		d.Class, d.Reason = r.class, r.reason
 		stages := within(key, "data.stages")
@@ -127,9 +118,38 @@ func Compare(old, new *Resolved, step int64) []Difference {
 		case key == "optimizer.momentum" && (d.Old == "0" || d.New == "0"):
 			d.Class, d.Reason = Forbidden, "the checkpoint has no momentum for it, or one too many"+anew
 		}
-		list = append(list, d)
 	}
 	return list
+}
+
+// differences are the values that two configurations do not share, in the order of the new one.
+func differences(old, new Run) (list []Difference) {
+	was, is := texts("", old), texts("", new)
+	for _, r := range []Run{new, old} {
+		tree("", "", reflect.ValueOf(r)).leaves(func(n *node) {
+			if was[n.path] != is[n.path] && !slices.ContainsFunc(list, func(d Difference) bool { return d.Key == n.path }) {
+				list = append(list, Difference{Key: n.path, Old: was[n.path], New: is[n.path]})
+			}
+		})
+	}
+	return list
+}
+
+// Differences lists the values that two configurations at hand do not share, names aside, without judging them.
+func Differences(old, new Text) ([]Difference, error) {
+	var drafts [2]*Draft
+	for i, t := range []Text{old, new} {
+		d, err := readDraft(&t, "", nil, false)
+		if err == nil {
+			err = d.d.err(d.name)
+		}
+		if err != nil {
+			return nil, err
+		}
+		drafts[i] = d
+	}
+	list := differences(drafts[0].run, drafts[1].run)
+	return slices.DeleteFunc(list, func(d Difference) bool { return d.Key == "name" }), nil
 }
 
 // CompareBranch is [Compare] for a run that branches off at a step. The past of old stays as it was whatever the new
