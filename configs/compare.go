@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"pretrain/data/mix"
 	"pretrain/internal/units"
@@ -67,7 +68,7 @@ var rules = []rule{
 	{"data.path", Allowed, "a moved folder; its content must be the same"},
 	{"data.on_bad", Forbidden, "other documents may be left out" + anew},
 	{"data.max_epochs", Allowed, "it bounds, it does not order"},
-	{"batch", Forbidden, "the steps already trained would count other tokens" + anew},
+	{"batch", Allowed, "it applies from the resumed step on; the steps before keep theirs"},
 	{"batch.micro_batch", Allowed, elsewhere},
 	{"schedule", Allowed, fromHere},
 	{"optimizer", Allowed, fromHere},
@@ -97,19 +98,10 @@ func ruleOf(key string) (rule, bool) {
 // would have drawn from the same mixtures. Whether a moved path still has the same content is for the hashes in the
 // checkpoint to say.
 func Compare(old, new *Resolved, step int64) []Difference {
-	was, is := texts("", old.Run), texts("", new.Run)
-	var keys []string
-	for _, r := range []*Resolved{new, old} {
-		tree("", "", reflect.ValueOf(r.Run)).leaves(func(n *node) {
-			if was[n.path] != is[n.path] && !slices.Contains(keys, n.path) {
-				keys = append(keys, n.path)
-			}
-		})
-	}
 	samePast := slices.Equal(mixtures(old, step), mixtures(new, step))
-	var list []Difference
-	for _, key := range keys {
-		d := Difference{Key: key, Old: was[key], New: is[key]}
+	list := differences(old.Run, new.Run)
+	for i := range list {
+		d, key := &list[i], list[i].Key
 		r, _ := ruleOf(key)
 		d.Class, d.Reason = r.class, r.reason
 		stages := within(key, "data.stages")
@@ -126,9 +118,69 @@ func Compare(old, new *Resolved, step int64) []Difference {
 		case key == "optimizer.momentum" && (d.Old == "0" || d.New == "0"):
 			d.Class, d.Reason = Forbidden, "the checkpoint has no momentum for it, or one too many"+anew
 		}
-		list = append(list, d)
 	}
 	return list
+}
+
+// differences are the values that two configurations do not share, in the order of the new one.
+func differences(old, new Run) (list []Difference) {
+	was, is := texts("", old), texts("", new)
+	for _, r := range []Run{new, old} {
+		tree("", "", reflect.ValueOf(r)).leaves(func(n *node) {
+			if was[n.path] != is[n.path] && !slices.ContainsFunc(list, func(d Difference) bool { return d.Key == n.path }) {
+				list = append(list, Difference{Key: n.path, Old: was[n.path], New: is[n.path]})
+			}
+		})
+	}
+	return list
+}
+
+// Differences lists the values that two configurations at hand do not share, names aside, without judging them.
+func Differences(old, new Text) ([]Difference, error) {
+	var drafts [2]*Draft
+	for i, t := range []Text{old, new} {
+		d, err := readDraft(&t, "", nil, false)
+		if err == nil {
+			err = d.d.err(d.name)
+		}
+		if err != nil {
+			return nil, err
+		}
+		drafts[i] = d
+	}
+	list := differences(drafts[0].run, drafts[1].run)
+	return slices.DeleteFunc(list, func(d Difference) bool { return d.Key == "name" }), nil
+}
+
+// CompareBranch is [Compare] for a run that branches off at a step. The past of old stays as it was whatever the new
+// configuration says, so the mixture may change there, too.
+func CompareBranch(old, new *Resolved, step int64) []Difference {
+	list := Compare(old, new, step)
+	was, is := old.Run.Data.Mix(), new.Run.Data.Mix() // data.path written out as a source
+	oldTexts, newTexts := texts("data", was), texts("data", is)
+	list = slices.DeleteFunc(list, func(d Difference) bool { return oldTexts[d.Key] != "" && oldTexts[d.Key] == newTexts[d.Key] })
+	for i, d := range list {
+		source := sourceOf(d.Key, old, new)
+		_, before := was.Sources[source]
+		_, after := is.Sources[source]
+		mixture := d.Key == "train.tokens" || source != "" && before != after || slices.ContainsFunc(mixtureKeys, func(key string) bool {
+			return within(strings.Replace(d.Key, "data.sources."+source+".", "data.sources.*.", 1), key)
+		})
+		switch {
+		case d.Class == Allowed:
+		case mixture:
+			list[i].Class, list[i].Reason = Allowed, fmt.Sprintf("it applies from step %d on", step)
+		case before && after && d.Key == "data.sources."+source+".path":
+			list[i].Class, list[i].Reason = Allowed, "a moved folder; its content must be the same"
+		}
+	}
+	return list
+}
+
+// mixtureKeys decide which data is seen when, and not what a source's rows are.
+var mixtureKeys = []string{
+	"data.stages", "data.scheme", "data.mix", "data.late_quality", "data.early_quality", "data.code_math", "data.template", "data.mask_boundary",
+	"data.sources.*.quality", "data.sources.*.domain", "data.sources.*.weight", "data.sources.*.max_epochs",
 }
 
 // sourceOf is the name of the source that a key belongs to, "" if none.
@@ -178,10 +230,8 @@ func mixtures(r *Resolved, step int64) []string {
 }
 
 func stageStart(r *Resolved, start mix.Start) int64 {
-	for _, span := range r.Schedule.Spans() {
-		if string(span.Phase) == start.Phase {
-			return span.From
-		}
+	if at, ok := r.Schedule.Begins(schedule.Phase(start.Phase)); ok {
+		return at
 	}
 	return lengthEnd(r, start.Length)
 }

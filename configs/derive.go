@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"pretrain/internal/problem"
-	"pretrain/internal/units"
 	"pretrain/model"
 	"pretrain/schedule"
 )
@@ -28,6 +27,8 @@ type Resolved struct {
 	// Plan has the batch size of each step, Schedule its learning rate.
 	Plan     *schedule.Plan
 	Schedule *schedule.Schedule
+	// Past is what the run was before it went on by this configuration; nil where it was its own from the start.
+	Past *Past
 
 	name     string
 	decoder  *decoder // knows the origins
@@ -123,25 +124,25 @@ var modelFormulas = map[string]string{
 }
 
 // resolve fills in the values that depend on others, noting their origin.
-func (r *Resolved) resolve(d *decoder) {
-	preset := model.Presets[r.Run.Model.Preset]
-	was := texts("model", r.Run.Model)
+func (run *Run) resolve(d *decoder) {
+	preset := model.Presets[run.Model.Preset]
+	was := texts("model", run.Model)
 	own := texts("model", preset)
-	r.Run.Model = r.Run.Model.Resolve()
-	for key, text := range texts("model", r.Run.Model) {
+	run.Model = run.Model.Resolve()
+	for key, text := range texts("model", run.Model) {
 		formula := modelFormulas[key]
 		switch _, given := d.origins[key]; {
 		case given:
 		case was[key] != text && own[key] == text:
-			d.origins[key] = Origin{Kind: FromPreset, Name: r.Run.Model.Preset}
+			d.origins[key] = Origin{Kind: FromPreset, Name: run.Model.Preset}
 		case formula != "":
 			d.origins[key] = Origin{Kind: FromFormula, Name: formula}
 		}
 	}
-	sources, stages := maps.Clone(r.Run.Data.Sources), len(r.Run.Data.Stages)
-	r.Run.Data.Config = r.Run.Data.Config.Resolved()
+	sources, stages := maps.Clone(run.Data.Sources), len(run.Data.Stages)
+	run.Data.Config = run.Data.Config.Resolved()
 	if len(sources) == 0 && stages == 0 {
-		r.Run.Data.Stages = nil // one source, one stage: nothing to say
+		run.Data.Stages = nil // one source, one stage: nothing to say
 	}
 }
 
@@ -189,13 +190,15 @@ func (r *Resolved) derive(d *decoder) {
 	if d.has("batch", "model.max_seq_len", "train.tokens") {
 		return
 	}
-	plan, err := schedule.NewPlan(run.Batch, int64(run.Model.MaxSeqLen), units.OfTokens(run.Train.Tokens))
+	plan, err := r.plan()
 	if d.section("batch", err); err != nil {
 		return
 	}
 	most := int64(0)
-	for _, s := range plan.Stages() {
-		most = max(most, s.Sequences)
+	for i, s := range plan.Stages() {
+		if stages := plan.Stages(); r.Past == nil || i+1 == len(stages) || stages[i+1].Step > r.Past.Step {
+			most = max(most, s.Sequences)
+		}
 	}
 	perStep := most * plan.SequenceLength()
 	if int64(run.Train.Tokens) < perStep {
@@ -215,7 +218,7 @@ func (r *Resolved) derive(d *decoder) {
 	if d.has("schedule") {
 		return
 	}
-	if r.Schedule, err = schedule.New(run.Schedule, plan); err != nil {
+	if r.Schedule, err = r.curve(); err != nil {
 		d.section("schedule", err)
 		return
 	}

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
@@ -36,43 +37,108 @@ func Names() []string {
 // must exist. Relative paths are relative to the file they stand in, those of --set and of embedded configurations to
 // the working directory; neither ~ nor environment variables are expanded. The error is an [*Error] unless the file
 // could not be read.
-func Load(nameOrPath string, sets []string) (*Resolved, error) { return load(nameOrPath, sets, true) }
+func Load(nameOrPath string, sets []string) (*Resolved, error) {
+	return resolve(Read(nameOrPath, sets))
+}
 
 // LoadWithoutFiles is [Load] for who only plans: the data and tokenizer need not be on this machine.
 func LoadWithoutFiles(nameOrPath string, sets []string) (*Resolved, error) {
-	return load(nameOrPath, sets, false)
+	return resolve(readDraft(nil, nameOrPath, sets, false))
 }
 
-func load(nameOrPath string, sets []string, files bool) (*Resolved, error) {
-	r := &Resolved{Run: Default()}
-	d := newDecoder()
-	r.name, r.decoder = nameOrPath, d
-	if err := d.file(nameOrPath, source{}, nil, &r.Run); err != nil {
+func resolve(d *Draft, err error) (*Resolved, error) {
+	if err != nil {
 		return nil, err
 	}
-	for i, set := range sets {
-		d.src = Origin{Kind: FromSet, Name: set, Line: i + 1}
-		d.override(set, reflect.ValueOf(&r.Run).Elem())
-	}
-	if d.broken {
-		return nil, d.err(nameOrPath)
-	}
-	r.Run.Extends = ""
-	if _, given := d.origins["name"]; !given {
-		r.Run.Name = strings.TrimSuffix(filepath.Base(nameOrPath), ".yaml")
-		d.origins["name"] = Origin{Kind: FromFormula, Name: "the file's name"}
-	}
-	if err := d.absolute(&r.Run, files); err != nil {
-		return nil, err
-	}
-	d.decoded = len(d.list)
-	r.resolve(d)
-	r.Run.validate(func(section string, err error) { d.section(section, err) })
-	r.derive(d)
-	if err := d.err(nameOrPath); err != nil {
+	return d.Resolve(nil)
+}
+
+// Draft is a configuration that was read, but not yet laid out over its run: that may need a past, and so the run directory,
+// whose name may need the configuration's.
+type Draft struct {
+	run  Run
+	d    *decoder
+	name string
+}
+
+// Read is the first half of [Load].
+func Read(nameOrPath string, sets []string) (*Draft, error) {
+	return readDraft(nil, nameOrPath, sets, true)
+}
+
+// Text is a configuration that is at hand, such as the one in a checkpoint.
+type Text struct {
+	Name string // for messages
+	YAML string
+	Run  string // the name of a run that takes its values; "": its own
+}
+
+// ReadOver is [Read] for a configuration given by what differs from base: a patch of nameOrPath, "" for none, then sets. A patch
+// that itself extends a configuration leaves nothing of the base that this one gives.
+func ReadOver(base Text, nameOrPath string, sets []string) (*Draft, error) {
+	return readDraft(&base, nameOrPath, sets, true)
+}
+
+// Resolve lays the configuration out over its run, after the past it has, if any. All problems there are come in one [*Error].
+func (c *Draft) Resolve(past *Past) (*Resolved, error) {
+	d := *c.d
+	d.list = slices.Clone(c.d.list)
+	r := &Resolved{Run: c.run, Past: past, name: c.name, decoder: &d}
+	r.derive(&d)
+	if err := d.err(c.name); err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// RunName is the configuration's name for the run.
+func (c *Draft) RunName() string { return c.run.Name }
+
+func readDraft(base *Text, nameOrPath string, sets []string, files bool) (*Draft, error) {
+	d := newDecoder()
+	c := &Draft{run: Default(), d: d, name: nameOrPath}
+	if base != nil {
+		d.text(*base, &c.run)
+		c.name = cmp.Or(nameOrPath, base.Name)
+	}
+	if base == nil || nameOrPath != "" {
+		if err := d.file(nameOrPath, source{}, nil, &c.run); err != nil {
+			return nil, err
+		}
+	}
+	for i, set := range sets {
+		d.src = Origin{Kind: FromSet, Name: set, Line: i + 1}
+		d.override(set, reflect.ValueOf(&c.run).Elem())
+	}
+	if d.broken {
+		return nil, d.err(c.name)
+	}
+	c.run.Extends = ""
+	if _, given := d.origins["name"]; !given {
+		c.run.Name = strings.TrimSuffix(filepath.Base(c.name), ".yaml")
+		if base != nil {
+			c.run.Name = base.Run
+		}
+		d.origins["name"] = Origin{Kind: FromFormula, Name: "the file's name"}
+	}
+	if err := d.absolute(&c.run, files); err != nil {
+		return nil, err
+	}
+	d.decoded = len(d.list)
+	c.run.resolve(d)
+	c.run.validate(func(section string, err error) { d.section(section, err) })
+	return c, nil
+}
+
+// text decodes a configuration that is at hand.
+func (d *decoder) text(t Text, run *Run) {
+	d.src = Origin{Kind: FromFile, Name: t.Name}
+	if root := d.parse(t.YAML); root != nil {
+		d.into("", root, reflect.ValueOf(run).Elem())
+	}
+	if t.Run != "" {
+		delete(d.origins, "name")
+	}
 }
 
 // source is a file that holds a configuration: on disk, or embedded with dir "".

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -93,6 +94,9 @@ type Checkpoint struct {
 	Keep int `yaml:"keep"`
 	// KeepEvery marks checkpoints that stay for good, to branch decays from. Default never.
 	KeepEvery units.Interval `yaml:"keep_every"`
+	// At lists points of the run, such as [20Btok, 40Btok], to save at exactly and to keep for good: the loop waits for a save
+	// under way, which others are put off for. Tokens give the first step that reaches them. Default none.
+	At []units.Length `yaml:"at"`
 	// GiveUpAfter is how long a run goes on without being able to save (disk full) before it stops. Default 30m: time
 	// to free space, without computing for days what cannot be kept.
 	GiveUpAfter units.Duration `yaml:"give_up_after"`
@@ -115,6 +119,9 @@ func (c Checkpoint) Validate() error {
 	p.Check(c.Keep >= 1, "keep", c.Keep, "1 or more; 2 survive a checkpoint that went bad on disk")
 	_, inTime := c.KeepEvery.Time()
 	p.Check(!inTime, "keep_every", c.KeepEvery, "steps, tokens or a fraction: what is kept must not depend on the machine's speed")
+	for i, at := range c.At {
+		p.Check(!at.IsZero(), fmt.Sprintf("at[%d]", i), "not given", `a length such as "20Btok"`)
+	}
 	p.Check(c.GiveUpAfter >= 0, "give_up_after", c.GiveUpAfter, "0 (stop at the first failure) or more")
 	return p.Err()
 }

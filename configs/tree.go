@@ -163,7 +163,7 @@ var (
 
 // yamlString is s as a YAML scalar that stands in any context: plain where nobody could read it as something else.
 func yamlString(s string) string {
-	if plainText.MatchString(s) && !reserved.MatchString(s) && !strings.HasSuffix(s, ":") && !strings.Contains(s, ": ") {
+	if plainText.MatchString(s) && !reserved.MatchString(s) && !strings.HasSuffix(s, ":") && !strings.Contains(s, ": ") && !strings.Contains(s, ":%") {
 		return s
 	}
 	return jsonString(s) // a JSON string is a double-quoted YAML scalar

@@ -41,7 +41,7 @@ func (p *Plan) build(c BatchConfig, problems *problem.List) {
 	if problems.Err() != nil {
 		return
 	}
-	p.stages = []stage{{0, 0, counts[0] * p.micro}}
+	p.change(Stage{p.from, counts[0] * p.micro})
 	p.most = slices.Max(counts) * p.micro
 	switch {
 	case c.Tokens == Law:
@@ -58,9 +58,9 @@ func (p *Plan) build(c BatchConfig, problems *problem.List) {
 func (p *Plan) buildRamp(ramp []RampStage, counts []int64, problems *problem.List) {
 	for i, s := range ramp {
 		key, at, last := fmt.Sprintf("ramp[%d].until", i), p.boundary(s.Until, 1, 1), p.stages[len(p.stages)-1]
-		problems.Check(at > last.step, key, s.Until, "after the start of this stage at step %d; this is step %d", last.step, at)
-		problems.Check(at < p.end(), key, s.Until, "before the end of the run at step %d; this is step %d", p.end(), at)
-		p.change(Stage{max(at, last.step), counts[i+1] * p.micro})
+		problems.Check(at > last.step || at <= p.from, key, s.Until, "after the start of this stage at step %d; this is step %d", last.step, at)
+		problems.Check(at < p.end() || at <= p.from, key, s.Until, "before the end of the run at step %d; this is step %d", p.end(), at)
+		p.change(Stage{max(at, last.step, p.from), counts[i+1] * p.micro})
 	}
 }
 
@@ -70,8 +70,8 @@ func (p *Plan) buildLinear(c LinearRamp, from, to int64, problems *problem.List)
 	n := min(int64(c.Sizes-1), to-from)
 	for i := int64(1); i <= n; i++ {
 		at := p.boundary(c.Until, i, n)
-		problems.Check(i < n || at < p.end(), "linear.until", c.Until, "before the end of the run at step %d; this is step %d", p.end(), at)
-		p.change(Stage{at, (from + (2*i*(to-from)+n)/(2*n)) * p.micro})
+		problems.Check(i < n || at < p.end() || at <= p.from, "linear.until", c.Until, "before the end of the run at step %d; this is step %d", p.end(), at)
+		p.change(Stage{max(at, p.from), (from + (2*i*(to-from)+n)/(2*n)) * p.micro})
 	}
 }
 
@@ -97,6 +97,10 @@ func (p *Plan) end() int64 {
 
 // change starts a stage at a step not before the last one's.
 func (p *Plan) change(c Stage) {
+	if len(p.stages) == 0 {
+		p.stages = []stage{{0, 0, c.Sequences}}
+		return
+	}
 	last := p.stages[len(p.stages)-1]
 	switch next := (stage{c.Step, p.TokensBefore(c.Step), c.Sequences}); {
 	case c.Sequences == last.sequences:
@@ -163,8 +167,11 @@ func (p *Plan) Resume(stages []Stage) (*Plan, error) {
 		return p, nil
 	}
 	q := *p
-	q.stages = slices.Clone(p.stages[:1])
+	q.stages = slices.Clone(p.stages[:search(p.stages, func(s stage) bool { return s.step <= p.from })+1])
 	for _, c := range stages {
+		if c.Step < p.from {
+			continue
+		}
 		last := q.stages[len(q.stages)-1]
 		if c.Step < last.step || c.Sequences < 1 || c.Sequences%p.micro != 0 {
 			return nil, fmt.Errorf("batch plan: %d sequences from step %d in the checkpoint: want a multiple of micro_batch %d and a step from %d on",

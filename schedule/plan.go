@@ -3,6 +3,7 @@ package schedule
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 
 	"pretrain/internal/problem"
@@ -13,6 +14,7 @@ import (
 // within a stage, by binary search among stages. It does not change; all methods may be called concurrently.
 type Plan struct {
 	stages  []stage // stages[0].step == 0; steps strictly increase
+	from    int64   // the first update of its own: those before are another plan's, see Continue
 	seqLen  int64   // tokens per sequence
 	micro   int64   // sequences per micro-batch
 	most    int64   // sequences of the largest batch
@@ -39,18 +41,34 @@ type Stage struct {
 // updates. seqLen is the number of tokens of a sequence. What is wrong with the config is joined
 // problem.Problem, those of [BatchConfig.Validate] among them.
 func NewPlan(c BatchConfig, seqLen int64, run units.Length) (*Plan, error) {
-	if err := c.Validate(); err != nil {
-		return nil, err
-	}
 	if seqLen < 1 {
 		return nil, fmt.Errorf("batch plan: sequences of %d tokens: want 1 or more", seqLen)
+	}
+	return (&Plan{seqLen: seqLen}).extend(c, run)
+}
+
+// Continue is the plan of a run that took p's updates before step and goes on by c: a resumed run whose batch changed, or a
+// branch. The run's length, and every length in c, counts from the start of the run, p's part included; a stage of a ramp that
+// ends before step is over.
+func (p *Plan) Continue(step int64, c BatchConfig, run units.Length) (*Plan, error) {
+	if step <= 0 {
+		return NewPlan(c, p.seqLen, run)
+	}
+	past := p.stages[:search(p.stages, func(s stage) bool { return s.step < step })+1]
+	return (&Plan{seqLen: p.seqLen, from: step, stages: slices.Clone(past)}).extend(c, run)
+}
+
+// extend lays c out from where the plan's past ends.
+func (p *Plan) extend(c BatchConfig, run units.Length) (*Plan, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
 	}
 	steps, inSteps := run.Steps()
 	tokens, inTokens := run.Tokens()
 	if !(inSteps && steps > 0 || inTokens && tokens > 0) {
 		return nil, fmt.Errorf(`batch plan: a run of %q: want steps or tokens above 0, such as "20Btok"`, run)
 	}
-	p := &Plan{seqLen: seqLen, micro: c.MicroBatch, inSteps: inSteps, steps: steps, total: int64(tokens), scale: c.LRScale == "sqrt"}
+	p.micro, p.inSteps, p.steps, p.total, p.scale = c.MicroBatch, inSteps, steps, int64(tokens), c.LRScale == "sqrt"
 	var problems problem.List
 	p.build(c, &problems)
 	if err := problems.Err(); err != nil {
@@ -69,7 +87,8 @@ func (p *Plan) Tokens() int64 { return p.TokensBefore(p.steps) }
 // SequenceLength is the number of tokens of a sequence.
 func (p *Plan) SequenceLength() int64 { return p.seqLen }
 
-// MicroBatch is the number of sequences that go through the devices at once; every batch is a multiple.
+// MicroBatch is the number of sequences that go through the devices at once; every batch is a multiple, but for those of a
+// past that had another plan.
 func (p *Plan) MicroBatch() int64 { return p.micro }
 
 // SequencesAt is the number of sequences of update step.

@@ -29,6 +29,11 @@ var plans = rapid.Custom(func(t *rapid.T) *schedule.Plan {
 
 func drawBatch(t *rapid.T) (b schedule.BatchConfig, seqLen int64, run units.Length) {
 	seqLen = rapid.SampledFrom([]int64{1, 7, 256}).Draw(t, "sequence length")
+	b, run = drawBatchOf(t, seqLen)
+	return b, seqLen, run
+}
+
+func drawBatchOf(t *rapid.T, seqLen int64) (b schedule.BatchConfig, run units.Length) {
 	b = schedule.DefaultBatch()
 	b.MicroBatch = rapid.Int64Range(1, 4).Draw(t, "micro-batch")
 	b.LRScale = rapid.SampledFrom([]string{"none", "sqrt"}).Draw(t, "lr_scale")
@@ -53,7 +58,7 @@ func drawBatch(t *rapid.T) (b schedule.BatchConfig, seqLen int64, run units.Leng
 	if rapid.Bool().Draw(t, "in tokens") {
 		run = units.OfTokens(units.Tokens(rapid.Int64Range(1, 4000*int64(unit)).Draw(t, "tokens")))
 	}
-	return b, seqLen, run
+	return b, run
 }
 
 // Against adding the batches up one by one.

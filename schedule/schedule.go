@@ -46,6 +46,8 @@ type segment struct {
 type Schedule struct {
 	run      *Plan
 	segments []segment // without gaps, none empty, from step 0 to the run's end or beyond
+	past     *Schedule // of the steps before from; nil if from is 0
+	from     int64
 }
 
 // part is one piece of a schedule between the warm-up and the end, with the config key that gives its length.
@@ -72,6 +74,26 @@ func New(c Config, run *Plan) (*Schedule, error) {
 	s.add(PhaseStable, l.last, func(float64) float64 { return l.level })
 	s.add(l.tail.phase, l.end, c.Decay.curve(run, l.last, l.level, c.MinLR))
 	return s, nil
+}
+
+// Continue is the schedule of a run that took s's updates before step and goes on by c, over a plan that has the same past:
+// a resumed run whose schedule changed, or a branch. c is laid out as if the run had been its own from the start, and counts
+// from step on: lengths count from the start of the run, fractions are of its whole length. A decay would then be entered in its
+// middle where it is longer than what is left of the run; that is an error, unless s was decaying, too.
+func (s *Schedule) Continue(step int64, c Config, run *Plan) (*Schedule, error) {
+	next, err := New(c, run)
+	if err != nil || step <= 0 {
+		return next, err
+	}
+	next.past, next.from = s, step
+	var p problem.List
+	l := c.layOut(run)
+	p.Check(l.last >= step || l.last == l.end || s.Phase(step-1) == PhaseDecay, l.tail.key, l.tail.length,
+		"at most the %d steps from step %d, where this run goes on, to its end; this is %d", l.end-step, step, l.end-l.last)
+	if err := p.Err(); err != nil {
+		return nil, err
+	}
+	return next, nil
 }
 
 // layout is a schedule's parts over a run: warm-up, then the head, then a constant level, then the tail, which is counted
@@ -137,6 +159,9 @@ func (c Config) Fits(run *Plan) error {
 // LR is the learning rate of update step, counted from 0, the batch's lr_scale included. Past the end of the run it
 // stays at the last update's.
 func (s *Schedule) LR(step int64) float64 {
+	if s.past != nil && step < s.from {
+		return s.past.LR(step)
+	}
 	step = min(max(step, 0), s.run.Steps()-1)
 	// The curve is read at the end of the batch. On a boundary that is where the next segment begins: the same value
 	// everywhere but at an SGDR restart, which has the peak there.
@@ -148,6 +173,9 @@ func (s *Schedule) LR(step int64) float64 {
 
 // Phase is the part of the schedule that update step belongs to.
 func (s *Schedule) Phase(step int64) Phase {
+	if s.past != nil && step < s.from {
+		return s.past.Phase(step)
+	}
 	if step >= s.run.Steps() {
 		return PhaseDone
 	}
@@ -156,12 +184,35 @@ func (s *Schedule) Phase(step int64) Phase {
 
 // Spans lists the phases in order; SGDR has one per cycle. Together they are the run, step 0 to its end.
 func (s *Schedule) Spans() []Span {
-	spans := make([]Span, len(s.segments))
-	for i, seg := range s.segments {
-		spans[i] = seg.Span
-		spans[i].To = min(seg.To, s.run.Steps())
+	var spans []Span
+	if s.past != nil {
+		for _, span := range s.past.Spans() {
+			if span.To = min(span.To, s.from); span.From < span.To {
+				spans = append(spans, span)
+			}
+		}
+	}
+	for _, seg := range s.segments {
+		span := Span{seg.Phase, max(seg.From, s.from), min(seg.To, s.run.Steps())}
+		switch last := len(spans) - 1; {
+		case span.From >= span.To:
+		case s.past != nil && span.From == s.from && last >= 0 && spans[last].Phase == span.Phase: // it goes on
+			spans[last].To = span.To
+		default:
+			spans = append(spans, span)
+		}
 	}
 	return spans
+}
+
+// Begins is the step at which a phase first begins in the schedule's own layout, whatever its past was; false if it has none.
+func (s *Schedule) Begins(phase Phase) (int64, bool) {
+	for _, seg := range s.segments {
+		if seg.Phase == phase {
+			return seg.From, true
+		}
+	}
+	return 0, false
 }
 
 // find is the index of the segment that holds step; the last one holds the end of the run.

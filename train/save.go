@@ -26,10 +26,13 @@ type Saver struct {
 }
 
 // due reports whether the state after step updates is to be saved now. A save that comes due while the one before is
-// still being written is put off, so the loop never waits for the disk.
+// still being written is put off, so the loop does not wait for the disk; but for one that was asked for at this very step.
 func (s *Saver) due(step int64) bool {
 	if s.savedAt.IsZero() {
 		s.saved, s.savedAt = step, time.Now()
+	}
+	if step != s.saved && s.Config.DueAt(step) {
+		return true
 	}
 	if step == s.saved || !s.Config.Due(step, time.Since(s.savedAt)) && !s.overdue(step) {
 		return false

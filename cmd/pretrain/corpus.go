@@ -65,7 +65,7 @@ func openCorpus(ctx context.Context, r *configs.Resolved, console *metrics.Conso
 	if err != nil {
 		return nil, err
 	}
-	configured := r.Run.Data.Mix().Sources
+	configured := sources(r)
 	for _, name := range slices.Sorted(maps.Keys(configured)) {
 		s, json, err := openSource(ctx, r, name, configured[name], cache, tok, console)
 		if err != nil {
@@ -178,12 +178,17 @@ func openShard(prefix string) (*shard.Corpus, error) {
 	return c, nil
 }
 
-// plan lays out the order of the data over the run.
-func (c *corpus) plan(r *configs.Resolved) (*mix.Plan, error) {
+// plan lays out the order of the data over the run, and over its past, if it has one.
+func (c *corpus) plan(r *configs.Resolved) (plan, past *mix.Plan, err error) {
+	if r.Past != nil {
+		if past, _, err = c.plan(r.Past.Run); err != nil {
+			return nil, nil, err
+		}
+	}
 	phases := map[string]int64{}
 	for _, s := range r.Schedule.Spans() {
-		if _, seen := phases[string(s.Phase)]; !seen {
-			phases[string(s.Phase)] = s.From
+		if at, ok := r.Schedule.Begins(s.Phase); ok {
+			phases[string(s.Phase)] = at
 		}
 	}
 	available := map[string]mix.Available{}
@@ -191,14 +196,29 @@ func (c *corpus) plan(r *configs.Resolved) (*mix.Plan, error) {
 		m, _ := s.train.Manifest()
 		available[name] = mix.Available{Index: s.train, Hash: m.Tokenizer + m.Source + m.Files[".bin"].XXH3}
 	}
-	plan, err := mix.Expand(r.Run.Data.Mix(), mix.Run{
+	run := mix.Run{
 		Key: prng.New(r.Run.Seed).Split("data"), Steps: r.Plan.Steps(), SeqLen: r.Run.Model.MaxSeqLen,
 		Batches: rows{r.Plan}, Phases: phases, Params: float64(r.Run.Model.Count().NonEmbedding),
-	}, available)
-	if err != nil {
-		return nil, r.Locate("data", err)
 	}
-	return plan, nil
+	if past != nil {
+		plan, err = past.Continue(r.Past.Step, r.Run.Data.Mix(), run, available)
+	} else {
+		plan, err = mix.Expand(r.Run.Data.Mix(), run, available)
+	}
+	if err != nil {
+		return nil, nil, r.Locate("data", err)
+	}
+	return plan, past, nil
+}
+
+// sources are the sources of a run and of its past; of one that both have the run's, which may have moved.
+func sources(r *configs.Resolved) map[string]mix.Source {
+	all := map[string]mix.Source{}
+	if r.Past != nil {
+		all = sources(r.Past.Run)
+	}
+	maps.Copy(all, r.Run.Data.Mix().Sources)
+	return all
 }
 
 // rows is a batch plan as the mix counts it.

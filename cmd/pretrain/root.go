@@ -31,15 +31,15 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 			if f.config == "" {
 				return cmd.Help()
 			}
-			r, err := f.load(configs.Load)
+			draft, err := configs.Read(f.config, f.sets)
 			if err != nil {
 				return err
 			}
 			if o.runDir == "" {
-				o.runDir = filepath.Join("runs", r.Run.Name)
+				o.runDir = filepath.Join("runs", draft.RunName())
 			}
-			o.config = f.config
-			return trainRun(cmd.Context(), r, o, stdout, stderr, asJSON)
+			o.config, o.sets = f.config, f.sets
+			return trainRun(cmd.Context(), draft, o, stdout, stderr, asJSON)
 		},
 	}
 	f.add(cmd)
@@ -49,7 +49,7 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 	cmd.Flags().BoolVar(&o.verbose, "verbose", false, "let XLA write its own log")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "end with one JSON object on stdout")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	cmd.AddCommand(newSetup(stderr), newDoctor(stdout), newConfig(stdout), newPlan(stdout), newVerifyResume(stdout, stderr), newAblate(stdout, stderr))
+	cmd.AddCommand(newSetup(stderr), newDoctor(stdout), newConfig(stdout), newPlan(stdout), newVerifyResume(stdout, stderr), newAblate(stdout, stderr), newBranch(stdout, stderr), newRuns(stdout))
 	return cmd
 }
 

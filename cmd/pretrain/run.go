@@ -18,16 +18,15 @@ import (
 	"pretrain/internal/atomicfile"
 	"pretrain/internal/backend"
 	"pretrain/internal/prng"
-	"pretrain/internal/problem"
 	"pretrain/internal/vfs"
 	"pretrain/model"
 	"pretrain/model/generate"
-	"pretrain/schedule"
 	"pretrain/train"
 	"pretrain/train/checkpoint"
 	"pretrain/train/eval"
 	"pretrain/train/loss"
 	"pretrain/train/metrics"
+	"pretrain/train/runs"
 
 	"github.com/gomlx/compute"
 )
@@ -35,6 +34,7 @@ import (
 // trainOptions are what the command line adds to a configuration.
 type trainOptions struct {
 	config  string // as given, to be given again
+	sets    []string
 	runDir  string
 	resume  string // auto, never, or a checkpoint's directory
 	backend string
@@ -59,13 +59,15 @@ type result struct {
 
 // job is a run being put together and taken apart again.
 type job struct {
-	config  *configs.Resolved
+	draft   *configs.Draft
+	config  *configs.Resolved // of draft, once it is known what the run was before
 	options trainOptions
 	console *metrics.Console
 	stdout  io.Writer
 	log     io.Writer // stderr and the run's log file
 
 	dir     string
+	parent  *checkpoint.Parent // of a branch
 	backend compute.Backend
 	device  backend.Info
 	peak    float64
@@ -91,12 +93,9 @@ func (j *job) close() error {
 
 // trainRun trains the configuration in its run directory: a new run, the rest of an interrupted one, or a word that it is
 // finished.
-func trainRun(ctx context.Context, r *configs.Resolved, o trainOptions, stdout, stderr io.Writer, asJSON bool) (err error) {
+func trainRun(ctx context.Context, draft *configs.Draft, o trainOptions, stdout, stderr io.Writer, asJSON bool) (err error) {
 	start := time.Now()
-	if r.Run.Batch.Tokens == schedule.Law {
-		return r.Locate("batch", problem.Problem{Key: "tokens", Value: "law", Want: "a number of tokens: a batch that follows the loss can be planned but not trained yet"})
-	}
-	j := &job{config: r, options: o, stdout: stdout, log: stderr, console: metrics.NewConsole(stderr)}
+	j := &job{draft: draft, options: o, stdout: stdout, log: stderr, console: metrics.NewConsole(stderr)}
 	defer func() {
 		closing := j.close()
 		if errors.Is(err, checkpoint.ErrGaveUp) { // closing says it again
@@ -108,6 +107,11 @@ func trainRun(ctx context.Context, r *configs.Resolved, o trainOptions, stdout, 
 
 	if j.dir, err = filepath.Abs(o.runDir); err != nil {
 		return err
+	}
+	if _, err := os.Stat(j.dir); errors.Is(err, os.ErrNotExist) { // a run from its beginning, whose configuration stands alone
+		if _, err := draft.Resolve(nil); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(j.dir, 0o755); err != nil {
 		return fmt.Errorf("make the run directory (choose another with --run-dir): %w", err)
@@ -125,10 +129,11 @@ func trainRun(ctx context.Context, r *configs.Resolved, o trainOptions, stdout, 
 	if err != nil {
 		return err
 	}
+	if err := j.layOut(saved); err != nil {
+		return err
+	}
+	r := j.config
 	if saved != nil {
-		if err := j.compare(saved.Meta); err != nil {
-			return err
-		}
 		if saved.Meta.Step > r.Derived.Steps {
 			return usagef("the run in %s is at step %d, past the %d steps of this configuration: choose another --run-dir", j.dir, saved.Meta.Step, r.Derived.Steps)
 		}
@@ -176,78 +181,6 @@ func (j *job) openLog() error {
 	return nil
 }
 
-// saved is the checkpoint to go on from, nil for a new run.
-func (j *job) saved(ctx context.Context, store *checkpoint.Store) (*checkpoint.State, error) {
-	state, err := store.LoadLatest(ctx, func(p *checkpoint.Problem) {
-		j.say("warning: %v: falling back to the checkpoint before it", p)
-	})
-	none := errors.Is(err, checkpoint.ErrNone)
-	switch j.options.resume {
-	case "auto":
-		if none {
-			return nil, nil
-		}
-		return state, err
-	case "never":
-		if !none {
-			return nil, usagef("%s has checkpoints already and --resume never was given: choose another --run-dir", j.dir)
-		}
-		return nil, nil
-	}
-	if !none {
-		return nil, usagef("%s has checkpoints already: --resume %s is for a new run, so choose another --run-dir", j.dir, j.options.resume)
-	}
-	path := filepath.Clean(j.options.resume)
-	var step int64
-	if _, err := fmt.Sscanf(filepath.Base(path), "step-%d", &step); err != nil {
-		return nil, usagef("--resume %s: want auto, never or a checkpoint's directory, such as runs/x/checkpoints/step-000001000", path)
-	}
-	from, err := checkpoint.Open(vfs.OS, filepath.Dir(path), checkpoint.Options{ReadOnly: true})
-	if err != nil {
-		return nil, err
-	}
-	return from.Load(ctx, step)
-}
-
-// compare lists what the configuration changed since the checkpoint, and refuses what it may not change.
-func (j *job) compare(meta checkpoint.Meta) error {
-	file, err := os.CreateTemp("", "pretrain-*.yaml")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	_, err = file.WriteString(meta.Config)
-	if err := errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	old, err := configs.LoadWithoutFiles(file.Name(), nil)
-	if err != nil {
-		return fmt.Errorf("read the configuration in the checkpoint of step %d: %w", meta.Step, err)
-	}
-	if m := &j.config.Run.Model; m.VocabSize == 0 { // the tokenizer's, as it was then: its hash is compared, too
-		m.VocabSize = old.Run.Model.VocabSize
-	}
-	var refused []string
-	for _, d := range configs.Compare(old, j.config, meta.Step) {
-		if d.Key == "name" {
-			continue
-		}
-		if d.Class == configs.Forbidden {
-			refused = append(refused, d.String())
-		} else {
-			j.say("changed since step %d: %s", meta.Step, d)
-		}
-	}
-	if tokens := j.config.Plan.TokensBefore(meta.Step); len(refused) == 0 && tokens != meta.Tokens {
-		refused = append(refused, fmt.Sprintf("batch: %d tokens in %d steps there, %d with this configuration", meta.Tokens, meta.Step, tokens))
-	}
-	if len(refused) > 0 {
-		return usagef("%s was trained to step %d with another configuration; go on with that one, or choose another --run-dir:\n  %s",
-			j.dir, meta.Step, strings.Join(refused, "\n  "))
-	}
-	return nil
-}
-
 // build opens the backend and the data and puts the run together.
 func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpoint.State) error {
 	r := j.config
@@ -270,12 +203,9 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 		return fmt.Errorf("the run in %s was trained with another tokenizer (%.12s… there, %.12s… now): the weights know the old vocabulary; use another --run-dir",
 			j.dir, saved.Meta.TokenizerHash, j.corpus.tokenizer.Hash())
 	}
-	plan, err := j.corpus.plan(r)
+	plan, err := j.dataPlan(saved)
 	if err != nil {
 		return err
-	}
-	if saved != nil && saved.Meta.DataManifestHash != plan.Manifest() {
-		return fmt.Errorf("the data of the run in %s has changed since step %d: what was trained on cannot be told any more; use another --run-dir", j.dir, saved.Meta.Step)
 	}
 	if err := j.describe(); err != nil {
 		return err
@@ -312,6 +242,9 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 		j.run.Step, j.run.Loop = saved.Meta.Step, saved.Meta.Loop
 		j.run.State, err = train.FromCheckpoint(j.backend, program.Layout(), saved.Tensors)
 		saved.Tensors = nil
+		if j.branchesAt(saved) {
+			j.run.Loop.BestValLoss = math.Inf(1) // its own
+		}
 	} else {
 		j.run.State, err = train.Init(j.backend, program.Layout(), prng.New(r.Run.Seed).Split("init"))
 	}
@@ -335,8 +268,11 @@ func (j *job) checkVocabulary() error {
 	return nil
 }
 
-// describe writes the resolved configuration and the tokenizer into the run directory.
+// describe writes into the run directory which run it is, its resolved configuration and the tokenizer.
 func (j *job) describe() error {
+	if _, err := runs.Identify(vfs.OS, j.dir, nil); err != nil {
+		return err
+	}
 	for name, content := range map[string][]byte{"config.yaml": j.config.YAML(false), "tokenizer.json": j.corpus.tokenizerJSON} {
 		if err := writeFile(filepath.Join(j.dir, name), content); err != nil {
 			return err
@@ -391,6 +327,9 @@ func (j *job) openSaver(store *checkpoint.Store, manifest string, saved *checkpo
 		config.EveryTime = t.Std()
 	}
 	config.Keep, config.GiveUpAfter = c.Keep, c.GiveUpAfter.Std()
+	for _, at := range c.At {
+		config.At = append(config.At, at.Resolve(plan.Steps(), plan.StepsFor))
+	}
 	if tokens, ok := c.KeepEvery.Tokens(); ok {
 		config.KeepEveryTokens = int64(tokens)
 	} else {
@@ -407,7 +346,7 @@ func (j *job) openSaver(store *checkpoint.Store, manifest string, saved *checkpo
 	j.onClose(func() error { return writer.Close(context.Background()) })
 	text := string(j.config.YAML(false))
 	j.run.Saver = &train.Saver{Writer: writer, Config: config, Meta: checkpoint.Meta{
-		Config: text, DataManifestHash: manifest, TokenizerHash: j.corpus.tokenizer.Hash(), Versions: j.versions(),
+		Config: text, ConfigHash: configHash(text), Parent: j.parent, Past: segments(j.config.Past), DataManifestHash: manifest, TokenizerHash: j.corpus.tokenizer.Hash(), Versions: j.versions(),
 	}}
 	if saved != nil && filepath.Dir(saved.Path) == store.Dir() {
 		j.run.Saver.Resumed(saved.Meta.Step)

@@ -17,7 +17,9 @@ import (
 	"syscall"
 	"time"
 
+	"pretrain/internal/vfs"
 	"pretrain/train/metrics"
+	"pretrain/train/runs"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -175,14 +177,10 @@ func learns(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// readMetrics has the records of a run, of a branch the trunk's first.
 func readMetrics(run string) ([]metrics.Record, error) {
-	file, err := os.Open(filepath.Join(run, "metrics.jsonl"))
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
 	var records []metrics.Record
-	for r, err := range metrics.Records(file) {
+	for r, err := range runs.History(vfs.OS, run) {
 		if err != nil {
 			return nil, err
 		}

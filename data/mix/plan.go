@@ -48,23 +48,27 @@ type Plan struct {
 	run     Run
 	sources []source // sorted by name
 	stages  []stage
+	from    int64 // the first step of its own; those before are another plan's, see Continue
 }
 
 type source struct {
-	name   string
-	docs   int
-	tokens int64
-	hash   string
-	layout pack.Layout
-	limit  float64 // max_epochs
-	rows   int64   // asked of it by the whole plan
+	name    string
+	docs    int
+	tokens  int64
+	hash    string
+	layout  pack.Layout
+	packing Packing
+	limit   float64 // max_epochs
+	rows    int64   // asked of it by the whole plan
 }
 
 type stage struct {
 	StagePlan
-	row    int64   // the run's rows before it
-	share  *share  // deals its rows out
-	before []int64 // by source: the source's rows that earlier stages have taken
+	row    int64              // the run's rows before it
+	weigh  map[string]float64 // each source's part of the rows, which padding makes another than its part of the tokens
+	share  *share             // deals the rows out by it
+	before []int64            // by source: the source's rows that earlier stages have taken
+	open   bool               // it is the past's and was not at its end
 }
 
 // StagePlan is a stage as planned, in plain numbers.
@@ -94,6 +98,11 @@ type SourcePlan struct {
 // [Config.Validate], stages that do not follow each other or lie outside the run, a source that is missing or empty, and a
 // source asked for more than its max_epochs, with the numbers.
 func Expand(c Config, run Run, available map[string]Available) (*Plan, error) {
+	return expand(c, run, available, nil, 0)
+}
+
+// expand is [Expand], or after the first steps of another plan what [Plan.Continue] says.
+func expand(c Config, run Run, available map[string]Available, past *Plan, from int64) (*Plan, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -103,8 +112,11 @@ func Expand(c Config, run Run, available map[string]Available) (*Plan, error) {
 	}
 	var p problem.List
 	p.Check(!c.CodeMath.Enabled || run.Params > 0, "code_math.enabled", true, "a model whose number of parameters is known; it is given as %v", run.Params)
-	plan := &Plan{run: run}
+	plan := &Plan{run: run, from: from}
 	plan.open(c, available, &p)
+	if past != nil {
+		plan.inherit(past, &p)
+	}
 	drafts := c.drafts(run, &p)
 	if p.Err() != nil {
 		return nil, p.Err()
@@ -112,6 +124,9 @@ func Expand(c Config, run Run, available map[string]Available) (*Plan, error) {
 	plan.place(drafts, &p)
 	if p.Err() != nil {
 		return nil, p.Err()
+	}
+	if past != nil {
+		drafts = plan.splice(past, drafts)
 	}
 	plan.deal(c, drafts, &p)
 	plan.checkEpochs(&p)
@@ -129,7 +144,7 @@ func (plan *Plan) open(c Config, available map[string]Available, p *problem.List
 		if !ok {
 			continue
 		}
-		s := source{name: name, docs: a.Index.Docs(), hash: a.Hash, limit: c.Sources[name].MaxEpochs}
+		s := source{name: name, docs: a.Index.Docs(), hash: a.Hash, packing: c.Sources[name].Pack, limit: c.Sources[name].MaxEpochs}
 		s.tokens = a.Index.Offset(s.docs)
 		key := plan.run.Key.Split("source").Split(name).Split(a.Hash)
 		var err error
@@ -148,6 +163,7 @@ func (plan *Plan) place(drafts []draft, p *problem.List) {
 	run := plan.run
 	for i, d := range drafts {
 		key := fmt.Sprintf("stages[%d]", i)
+		drafts[i].index = i
 		st := stage{StagePlan: StagePlan{Name: d.Name, To: run.Steps, SeqLen: run.SeqLen}}
 		if i > 0 {
 			st.From = plan.stages[i-1].To
@@ -202,36 +218,52 @@ func (plan *Plan) deal(c Config, drafts []draft, p *problem.List) {
 		names[i], tokens[i] = s.name, float64(s.tokens)
 	}
 	taken := make([]int64, n)
-	for k := range plan.stages {
-		st := &plan.stages[k]
-		st.row = plan.run.Batches.SequencesBefore(st.From)
-		rows := plan.run.Batches.SequencesBefore(st.To) - st.row
-		st.Tokens = rows * t
-		used := make([]float64, n)
-		for i, s := range plan.sources {
-			used[i] = float64(taken[i]*t) * s.layout.Fill()
-		}
-		weights := drafts[k].weigh(c, plan.run, names, tokens, used, float64(st.Tokens))
-		st.Mix = map[string]float64{}
-		perRow := make([]float64, n)
-		for i, w := range weights {
-			if w > 0 {
-				st.Mix[names[i]] = w
-				// Weights are of tokens: a source whose rows are part padding needs more of them.
-				perRow[i] = w / plan.sources[i].layout.Fill()
-				p.Check(c.Sources[names[i]].Pack == Concat || st.SeqLen == plan.run.SeqLen, fmt.Sprintf("stages[%d].seq_len", k), st.SeqLen,
-					"the run's %d: source %s is packed best_fit, whose rows cannot be cut", plan.run.SeqLen, names[i])
+	planned := plan.stages
+	plan.stages = plan.stages[:0:0]
+	for k, st := range planned {
+		if st.weigh == nil {
+			used := make([]float64, n)
+			for i, s := range plan.sources {
+				used[i] = float64(taken[i]*t) * s.layout.Fill()
+			}
+			weights := drafts[k].weigh(c, plan.run, names, tokens, used, float64(plan.rows(st)*t))
+			st.Mix, st.weigh = map[string]float64{}, map[string]float64{}
+			for i, w := range weights {
+				if w > 0 {
+					st.Mix[names[i]] = w
+					// Weights are of tokens: a source whose rows are part padding needs more of them.
+					st.weigh[names[i]] = w / plan.sources[i].layout.Fill()
+					p.Check(plan.sources[i].packing == Concat || st.SeqLen == plan.run.SeqLen, fmt.Sprintf("stages[%d].seq_len", drafts[k].index), st.SeqLen,
+						"the run's %d: source %s is packed best_fit, whose rows cannot be cut", plan.run.SeqLen, names[i])
+				}
 			}
 		}
-		st.share = newShare(perRow, plan.run.Key.Split("interleave").SplitN(uint64(k)))
-		st.before = slices.Clone(taken)
-		for i := range taken {
-			taken[i] += st.share.count(i, rows)
+		if last := len(plan.stages) - 1; last >= 0 && st.continues(plan.stages[last]) {
+			st.From, st.before = plan.stages[last].From, plan.stages[last].before
+			plan.stages = plan.stages[:last]
+			taken = slices.Clone(st.before)
 		}
+		perRow := make([]float64, n)
+		for i, name := range names {
+			perRow[i] = st.weigh[name]
+		}
+		st.row = plan.run.Batches.SequencesBefore(st.From)
+		st.share = newShare(perRow, plan.run.Key.Split("interleave").SplitN(uint64(len(plan.stages))))
+		st.before = slices.Clone(taken)
+		st.Tokens = plan.rows(st) * t
+		for i := range taken {
+			taken[i] += st.share.count(i, plan.rows(st))
+		}
+		plan.stages = append(plan.stages, st)
 	}
 	for i := range plan.sources {
 		plan.sources[i].rows = taken[i]
 	}
+}
+
+// rows is the number of rows of a stage.
+func (plan *Plan) rows(st stage) int64 {
+	return plan.run.Batches.SequencesBefore(st.To) - plan.run.Batches.SequencesBefore(st.From)
 }
 
 // checkEpochs refuses what would repeat a source too often.

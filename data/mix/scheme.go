@@ -14,6 +14,7 @@ import (
 type draft struct {
 	Stage
 	classes []class
+	index   int // among the config's stages
 }
 
 // class is some sources that the rule weighs among themselves, and their share of the stage together.
@@ -37,7 +38,7 @@ func (c Config) drafts(run Run, p *problem.List) []draft {
 	case SchemeEarlyQuality:
 		return c.earlyQuality(run)
 	case SchemeAllQuality:
-		return []draft{{Stage{Name: "high quality"}, c.classes(1, 0)}}
+		return []draft{{Stage: Stage{Name: "high quality"}, classes: c.classes(1, 0)}}
 	}
 	out := make([]draft, len(c.Stages))
 	for i, s := range c.Stages {
@@ -60,8 +61,8 @@ func (c Config) lateQuality(run Run, p *problem.List) []draft {
 		return nil
 	}
 	return []draft{
-		{Stage{Name: "ordinary"}, c.classes(0, 0)},
-		{Stage{Name: "decay", At: AtPhase(phaseDecay)}, c.classes(float64(c.LateQuality.High), float64(c.LateQuality.SFT))},
+		{Stage: Stage{Name: "ordinary"}, classes: c.classes(0, 0)},
+		{Stage: Stage{Name: "decay", At: AtPhase(phaseDecay)}, classes: c.classes(float64(c.LateQuality.High), float64(c.LateQuality.SFT))},
 	}
 }
 
@@ -87,14 +88,14 @@ func (c Config) earlyQuality(run Run) []draft {
 			done = float64(i) / float64(parts-1)
 		}
 		high := float64(e.First) + float64((float64(e.Last)-float64(e.First))*done)
-		d := draft{Stage{Name: fmt.Sprintf("widening %d of %d", i+1, parts)}, c.classes(high, 0)}
+		d := draft{Stage: Stage{Name: fmt.Sprintf("widening %d of %d", i+1, parts)}, classes: c.classes(high, 0)}
 		if i > 0 {
 			d.At = Start{Length: units.Steps(from + (to-from)*int64(i)/int64(parts))}
 		}
 		out = append(out, d)
 	}
 	if e.Widen == WidenLinear && ok {
-		out = append(out, draft{Stage{Name: "decay", At: AtPhase(phaseDecay)}, c.classes(float64(e.Last), 0)})
+		out = append(out, draft{Stage: Stage{Name: "decay", At: AtPhase(phaseDecay)}, classes: c.classes(float64(e.Last), 0)})
 	}
 	return out
 }

@@ -74,6 +74,13 @@ type Meta struct {
 	CreatedAt        time.Time         `json:"created_at"`                   // set by Save if zero
 	Loop             LoopState         `json:"loop"`
 	Parent           *Parent           `json:"parent,omitempty"` // of a branch; nil for a run of its own
+	Past             []Segment         `json:"past,omitempty"`   // what decided earlier steps, where that was not Config
+}
+
+// Segment is a configuration that decided the steps before Until, from the segment before on.
+type Segment struct {
+	Until  int64  `json:"until"`
+	Config string `json:"config"` // resolved, as YAML
 }
 
 // LoopState is what the training loop carries from step to step outside the tensors. Every float
@@ -87,8 +94,15 @@ type LoopState struct {
 
 // Parent names the checkpoint a branch began from.
 type Parent struct {
-	Run  string `json:"run"` // the parent's run directory
-	Step int64  `json:"step"`
+	// Run is the parent's run directory, with slashes: relative to the branch's where both lie in a common folder, so that this
+	// can be moved.
+	Run string `json:"run"`
+	// ID is the parent's, which stays when it is moved; "" where it has none.
+	ID     string `json:"id,omitempty"`
+	Step   int64  `json:"step"`
+	Tokens int64  `json:"tokens,omitempty"`
+	// ConfigHash is of the configuration in the parent's checkpoint.
+	ConfigHash string `json:"config_hash,omitempty"`
 }
 
 // loopJSON is LoopState in JSON, which has no NaN and no infinity.

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -18,6 +19,8 @@ type Config struct {
 	KeepEverySteps int64 `yaml:"keep_every_steps"`
 	// KeepEveryTokens does the same by tokens trained on; 0 = none.
 	KeepEveryTokens int64 `yaml:"keep_every_tokens"`
+	// At are steps to save at whatever else is due, and to keep, forever.
+	At []int64 `yaml:"at"`
 	// MaxShardBytes bounds the tensor bytes of a file; a larger tensor gets a file of its own.
 	MaxShardBytes int64 `yaml:"max_shard_bytes"`
 	// RetryAfter is the pause after the first failed save; it doubles with each further one up to [MaxRetryPause].
@@ -73,10 +76,13 @@ func (c Config) Validate() error {
 
 // Due reports whether the state after step is to be saved, the last save being sinceLast ago.
 func (c Config) Due(step int64, sinceLast time.Duration) bool {
-	return c.EverySteps > 0 && step%c.EverySteps == 0 || c.EveryTime > 0 && sinceLast >= c.EveryTime
+	return c.EverySteps > 0 && step%c.EverySteps == 0 || c.EveryTime > 0 && sinceLast >= c.EveryTime || c.DueAt(step)
 }
+
+// DueAt reports whether the state after this very step is asked for.
+func (c Config) DueAt(step int64) bool { return slices.Contains(c.At, step) }
 
 // retention returns the part of the configuration that Prune needs.
 func (c Config) retention() Retention {
-	return Retention{Keep: c.Keep, EverySteps: c.KeepEverySteps, EveryTokens: c.KeepEveryTokens}
+	return Retention{Keep: c.Keep, EverySteps: c.KeepEverySteps, EveryTokens: c.KeepEveryTokens, At: c.At}
 }

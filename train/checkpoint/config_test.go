@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
 
 	"pretrain/train/checkpoint"
 )
@@ -42,8 +43,8 @@ func TestConfigYAML(t *testing.T) {
 	err := yaml.UnmarshalWithOptions([]byte("every_steps: 500\nevery_time: 10m\nkeep_every_tokens: 1000000\n"), &got, yaml.Strict())
 	want := checkpoint.Default()
 	want.EverySteps, want.EveryTime, want.KeepEveryTokens = 500, 10*time.Minute, 1_000_000
-	if err != nil || got != want {
-		t.Errorf("got %+v, %v", got, err)
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v, %s", err, diff)
 	}
 }
 
@@ -62,9 +63,12 @@ func TestDue(t *testing.T) {
 		{100, time.Minute, 7, 61 * time.Second, true},
 		{100, time.Minute, 200, time.Second, true},
 	} {
-		config := checkpoint.Config{EverySteps: c.steps, EveryTime: c.time}
+		config := checkpoint.Config{EverySteps: c.steps, EveryTime: c.time, At: []int64{17}}
 		if got := config.Due(c.step, c.since); got != c.want {
 			t.Errorf("%+v: Due = %v", c, got)
+		}
+		if !config.Due(17, c.since) {
+			t.Errorf("%+v: not due at a step that was asked for", c)
 		}
 	}
 }

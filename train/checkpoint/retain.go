@@ -9,9 +9,10 @@ import (
 
 // Retention says which checkpoints [Store.Prune] keeps. Pinned ones stay in any case.
 type Retention struct {
-	Keep        int   // so many of the newest; less than 1 counts as 1
-	EverySteps  int64 // and the first at or after each multiple of so many steps; 0 = none
-	EveryTokens int64 // and the first at or after each multiple of so many tokens; 0 = none
+	Keep        int     // so many of the newest; less than 1 counts as 1
+	EverySteps  int64   // and the first at or after each multiple of so many steps; 0 = none
+	EveryTokens int64   // and the first at or after each multiple of so many tokens; 0 = none
+	At          []int64 // and those of these steps
 }
 
 // Prune deletes the checkpoints that r does not keep and returns their steps. Before it deletes
@@ -143,6 +144,7 @@ func (r Retention) choose(list []candidate) (doomed []int64, newest int) {
 		if c.err != nil {
 			continue
 		}
+		keep[i] = keep[i] || slices.Contains(r.At, c.step)
 		if r.EverySteps > 0 && c.step/r.EverySteps > steps {
 			steps, keep[i] = c.step/r.EverySteps, true
 		}

@@ -30,6 +30,7 @@ func TestPrune(t *testing.T) {
 		{name: "steps", keep: checkpoint.Retention{Keep: 1, EverySteps: 250}, want: []int64{300, 500, 800}},                 // 250, 500, 750
 		{name: "tokens", keep: checkpoint.Retention{Keep: 1, EveryTokens: 1_000_000}, want: []int64{300, 500, 800}},         // 4096 a step: 245, 489, 733
 		{name: "both", keep: checkpoint.Retention{Keep: 1, EverySteps: 400, EveryTokens: 1 << 40}, want: []int64{400, 800}}, // no such token count
+		{name: "asked for", keep: checkpoint.Retention{Keep: 1, At: []int64{200, 450}}, want: []int64{200, 800}},
 		{name: "pinned", keep: checkpoint.Retention{Keep: 1}, want: []int64{200, 800}, before: func(t *testing.T, _ *vfs.Mem, s *checkpoint.Store) {
 			for _, pin := range []checkpoint.Pin{{Step: 200, Name: "a.b-c_1"}, {Step: 200}, {Step: 300, Name: "x"}} {
 				if err := s.Pin(pin, "why"); err != nil {

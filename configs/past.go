@@ -1,0 +1,83 @@
+package configs
+
+import (
+	"maps"
+	"reflect"
+
+	"pretrain/internal/units"
+	"pretrain/schedule"
+)
+
+// Past is the part of a run that another configuration decided: the trunk of a branch, or a run before it was resumed with
+// changes. Batches, learning rates and mixtures before Step are those of Run, which may have a past of its own; from Step on
+// they are the configuration's, laid out as if the run had been its own from the start.
+type Past struct {
+	Run  *Resolved
+	Step int64
+}
+
+// plan lays out the batch sizes.
+func (r *Resolved) plan() (*schedule.Plan, error) {
+	length := units.OfTokens(r.Run.Train.Tokens)
+	if r.Past != nil {
+		return r.Past.Run.Plan.Continue(r.Past.Step, r.Run.Batch, length)
+	}
+	return schedule.NewPlan(r.Run.Batch, int64(r.Run.Model.MaxSeqLen), length)
+}
+
+// curve lays out the learning rate over the plan.
+func (r *Resolved) curve() (*schedule.Schedule, error) {
+	if r.Past != nil {
+		return r.Past.Run.Schedule.Continue(r.Past.Step, r.Run.Schedule, r.Plan)
+	}
+	return schedule.New(r.Run.Schedule, r.Plan)
+}
+
+// Segment is a configuration as YAML, that decided a run's steps before Until (and from the segment before).
+type Segment struct {
+	Until int64
+	YAML  string
+}
+
+// LoadPast reads a configuration that a checkpoint has, last of segments, with the segments before it as its past. Its files
+// need not be there.
+func LoadPast(name string, segments []Segment) (*Resolved, error) {
+	var r *Resolved
+	for i, s := range segments {
+		c, err := readDraft(&Text{Name: name, YAML: s.YAML}, "", nil, false)
+		if err != nil {
+			return nil, err
+		}
+		var past *Past
+		if i > 0 {
+			past = &Past{r, segments[i-1].Until}
+		}
+		if r, err = c.Resolve(past); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// SameCourse reports whether two configurations of one run would give its steps the same batches and learning rates, as far
+// as their texts tell. A moved folder is no difference.
+func (c *Draft) SameCourse(old *Resolved) bool {
+	course := func(r Run) []any {
+		return []any{r.Model.MaxSeqLen, r.Batch, r.Schedule, r.Train.Tokens, r.withoutPaths()}
+	}
+	return reflect.DeepEqual(course(c.run), course(old.Run))
+}
+
+// withoutPaths is the data section without where it lies.
+func (r Run) withoutPaths() Data {
+	data := r.Data
+	data.Sources = maps.Clone(data.Sources)
+	for name, s := range data.Sources {
+		s.Path = ""
+		data.Sources[name] = s
+	}
+	if data.Path != "" {
+		data.Path = "moved"
+	}
+	return data
+}
