@@ -72,10 +72,16 @@ const tinySteps = 9
 // every 3.
 func tinyRun(t *testing.T, sink metrics.Sink, store *checkpoint.Store, text documents) *Run {
 	t.Helper()
+	return runOf(t, tinyProgram(t), tinySteps, sink, store, text)
+}
+
+// runOf is such a run with another program, length and text.
+func runOf(t *testing.T, p *Program, steps int64, sink metrics.Sink, store *checkpoint.Store, text pack.Corpus) *Run {
+	t.Helper()
 	batch := schedule.DefaultBatch()
 	batch.Tokens, batch.MicroBatch = 4*tinySeqLen, 2
 	batch.Ramp = []schedule.RampStage{{Until: units.Steps(3), Tokens: 2 * tinySeqLen}}
-	batches, err := schedule.NewPlan(batch, tinySeqLen, units.Steps(tinySteps))
+	batches, err := schedule.NewPlan(batch, tinySeqLen, units.Steps(steps))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,11 +91,10 @@ func tinyRun(t *testing.T, sink metrics.Sink, store *checkpoint.Store, text docu
 	}
 	data := mix.Default()
 	data.Sources = map[string]mix.Source{"web": {Path: "web"}}
-	plan, err := mix.Expand(data, mix.Run{Key: prng.New(1).Split("data"), Steps: tinySteps, SeqLen: tinySeqLen, Batches: rows{batches}}, map[string]mix.Available{"web": {Index: text}})
+	plan, err := mix.Expand(data, mix.Run{Key: prng.New(1).Split("data"), Steps: steps, SeqLen: tinySeqLen, Batches: rows{batches}}, map[string]mix.Available{"web": {Index: text}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := tinyProgram(t)
 	config := checkpoint.Default()
 	config.EverySteps, config.EveryTime = 4, 0
 	writer := checkpoint.NewWriter(store, config, func(e checkpoint.Event) {
