@@ -103,6 +103,7 @@ func trainRun(ctx context.Context, r *configs.Resolved, o trainOptions, stdout, 
 	}
 	j := &job{config: r, options: o, stdout: stdout, log: stderr, console: metrics.NewConsole(stderr)}
 	defer func() {
+		err = j.mendMemory(err)
 		closing := j.close()
 		if errors.Is(err, checkpoint.ErrGaveUp) { // closing says it again
 			err = fmt.Errorf("%w\nmake room, or mend the disk, and give the same command again: what was saved before is whole, and the run goes on from it", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"compress/gzip"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -64,6 +66,23 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	data[at] = ^data[at]
 	ts.Check(os.WriteFile(path, data, 0o644))
+}
+
+// fill FILE writes the file until the disk is full.
+func fill(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "fill FILE")
+	file, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer file.Close()
+	for size := 1 << 16; size > 0; size /= 16 {
+		for err == nil {
+			_, err = file.Write(make([]byte, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			ts.Fatalf("%v", err)
+		}
+		err = nil
+	}
 }
 
 // truncate FILE BYTES cuts a file off.
