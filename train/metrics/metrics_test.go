@@ -412,3 +412,39 @@ func FuzzRecords(f *testing.F) {
 		}
 	})
 }
+
+// Tail reads the end of a file, whatever its length, and no more of it than needed.
+func TestTail(t *testing.T) {
+	fsys := vfs.NewCrashableMem()
+	const steps = 2000 // some 500 kB: several times what is read at first
+	run(t, fsys, 0, steps, 0)
+	put(t, fsys, content(t, fsys)+"{\"step\":2000,\"los") // being written
+	for _, test := range []struct {
+		last  int64
+		n     int
+		first int64 // of what is expected, up to last
+	}{{steps, 1, steps - 1}, {1500, 200, 1301}, {1500, 5000, 0}, {3, 200, 0}, {steps - 1, steps, 0}, {100, 90, 11}} {
+		records, err := metrics.Tail(fsys, "metrics.jsonl", test.last, test.n)
+		last := min(test.last, steps-1)
+		if err != nil || int64(len(records)) != last-test.first+1 || records[0].Step != test.first || records[len(records)-1].Step != last {
+			t.Errorf("%d up to %d: %d records, %v", test.n, test.last, len(records), err)
+		}
+	}
+	var read int64
+	counting := vfs.WithErrors(fsys, func(op vfs.Op) error {
+		if op.Kind == vfs.OpRead {
+			read++
+		}
+		return nil
+	})
+	if _, err := metrics.Tail(counting, "metrics.jsonl", steps, 1); err != nil || read > 3 {
+		t.Errorf("%d reads for one record, %v", read, err)
+	}
+	put(t, fsys, "x\n")
+	if _, err := metrics.Tail(fsys, "metrics.jsonl", 5, 1); err == nil || !strings.Contains(err.Error(), "metrics.jsonl") {
+		t.Errorf("damaged: %v", err)
+	}
+	if _, err := metrics.Tail(fsys, "none", 5, 1); err == nil {
+		t.Error("no file, no error")
+	}
+}

@@ -14,7 +14,8 @@
 // that a resumed run has the limits of an uninterrupted one.
 //
 // A rise that was asked for is no spike. There are no limits during the schedule's warm-up, and none until
-// [Config.MinHistory] steps have been seen since the last change of the data's stage or of the batch size.
+// [Config.MinHistory] steps have been seen since the last change of the data's stage or of the batch size. And a rise that
+// lasts is the weights', not the batch's, which leaving out updates does not mend: see [Config.InARow].
 //
 // # What becomes of a spike
 //
@@ -64,6 +65,10 @@ type Config struct {
 	// MinHistory is how many steps must have been seen since warm-up, a new stage of the data or a new batch size before
 	// there are limits. Default 32: the median absolute deviation of fewer is off by a third and more.
 	MinHistory int64 `yaml:"min_history"`
+	// InARow is how many spikes in a row show that it is not the batch but the weights: the loss is high and stays so. To
+	// leave out more updates would keep it there, so the limits are lifted until min_history steps have been seen again.
+	// Default 4.
+	InARow int `yaml:"in_a_row"`
 	// Budget is how many spikes within a window's number of steps are put up with before the run stops. Default 16, one
 	// step in eight: beyond that it is the data, the learning rate or the machine that wants mending.
 	Budget int64 `yaml:"budget"`
@@ -82,7 +87,7 @@ type Config struct {
 // Default leaves out the update and goes on.
 func Default() Config {
 	return Config{
-		Policy: Skip, LossDeviations: 8, GradNormDeviations: 10, Window: 128, MinHistory: 32, Budget: 16,
+		Policy: Skip, LossDeviations: 8, GradNormDeviations: 10, Window: 128, MinHistory: 32, InARow: 4, Budget: 16,
 		SkipBefore: 32, SkipAfter: 32, LRBackoff: 1, KeepBundles: 100,
 	}
 }
@@ -95,6 +100,7 @@ func (c Config) Validate() error {
 	p.Check(c.GradNormDeviations >= 0, "grad_norm_deviations", c.GradNormDeviations, "0 (no limit) or more")
 	p.Check(c.Window >= 2 && c.Window <= 10_000, "window", c.Window, "2 to 10000 steps")
 	p.Check(c.MinHistory >= 2 && c.MinHistory <= c.Window, "min_history", c.MinHistory, "2 to window, %d", c.Window)
+	p.Check(c.InARow >= 1, "in_a_row", c.InARow, "1 or more")
 	p.Check(c.Budget >= 0, "budget", c.Budget, "0 (stop at the first spike) or more")
 	p.Check(c.SkipBefore >= 0, "skip_before", c.SkipBefore, "0 or more")
 	p.Check(c.SkipAfter >= 1, "skip_after", c.SkipAfter, "1 or more: a step is under way when a spike is seen")

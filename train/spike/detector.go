@@ -91,6 +91,15 @@ func (c Config) Limits(s *State, step, since int64) Limits {
 	if !c.on() {
 		return None
 	}
+	row := 0 // of spikes
+	for _, o := range s.History {
+		if row++; !o.Spike {
+			row = 0
+		}
+		if row >= c.InARow && o.Step < step-1 {
+			since = max(since, o.Step+1)
+		}
+	}
 	var losses, norms []float64
 	for _, o := range s.History {
 		// A batch without a counted target has no gradient, and says nothing of the others.
