@@ -78,6 +78,7 @@ var rules = []rule{
 	{"train.precision", Allowed, "it applies from the resumed step on; master weights are fp32 in both"},
 	{"train.remat", Allowed, elsewhere},
 	{"eval", Allowed, elsewhere},
+	{"spikes", Allowed, fromHere},
 	{"checkpoint", Allowed, elsewhere},
 	{"metrics", Allowed, elsewhere},
 	{"sample", Allowed, elsewhere},

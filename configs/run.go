@@ -18,6 +18,7 @@ import (
 	"pretrain/schedule"
 	"pretrain/tokenizer"
 	"pretrain/train/optim"
+	"pretrain/train/spike"
 )
 
 // Run is everything that decides a training run, beside the machine it runs on. Start from [Default].
@@ -48,6 +49,8 @@ type Run struct {
 	Train Train `yaml:"train"`
 	// Eval is the validation during the run.
 	Eval Eval `yaml:"eval"`
+	// Spikes says what becomes of a step whose loss or gradient is far off those before.
+	Spikes spike.Config `yaml:"spikes"`
 	// Checkpoint is when state is saved and what is kept.
 	Checkpoint Checkpoint `yaml:"checkpoint"`
 	// Metrics says where the numbers go.
@@ -62,7 +65,7 @@ func Default() Run {
 	return Run{
 		Seed: 1, Tokenizer: tokenizer.Default(), Data: DefaultData(), Batch: schedule.DefaultBatch(),
 		Schedule: schedule.Default(), Optimizer: optim.Default(), Loss: DefaultLoss(), Train: DefaultTrain(),
-		Eval: DefaultEval(), Checkpoint: DefaultCheckpoint(), Metrics: DefaultMetrics(), Sample: DefaultSample(),
+		Eval: DefaultEval(), Spikes: spike.Default(), Checkpoint: DefaultCheckpoint(), Metrics: DefaultMetrics(), Sample: DefaultSample(),
 	}
 }
 
@@ -74,7 +77,7 @@ func (r *Run) validate(report func(section string, err error)) {
 	}{
 		{"model", r.Model}, {"tokenizer", r.Tokenizer}, {"data", r.Data}, {"batch", r.Batch}, {"schedule", r.Schedule},
 		{"optimizer", r.Optimizer}, {"loss", r.Loss}, {"train", r.Train}, {"eval", r.Eval},
-		{"checkpoint", r.Checkpoint}, {"metrics", r.Metrics}, {"sample", r.Sample},
+		{"spikes", r.Spikes}, {"checkpoint", r.Checkpoint}, {"metrics", r.Metrics}, {"sample", r.Sample},
 	} {
 		report(s.section, s.config.Validate())
 	}

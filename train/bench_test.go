@@ -10,6 +10,7 @@ import (
 	"pretrain/train/feed"
 	"pretrain/train/loss"
 	"pretrain/train/optim"
+	"pretrain/train/spike"
 )
 
 // BenchmarkStep times one training step of 4,096 tokens; tokens/s is what to look at.
@@ -48,7 +49,7 @@ func BenchmarkStep(b *testing.B) {
 						batch.Weights[i] = 1.0 / 4096
 					}
 					step := func() {
-						if _, err := p.Step(state, []*feed.Batch{batch}, 1e-3); err != nil {
+						if _, err := p.Step(state, []*feed.Batch{batch}, 1e-3, spike.None); err != nil {
 							b.Fatal(err)
 						}
 					}

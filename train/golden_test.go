@@ -14,6 +14,7 @@ import (
 	"pretrain/train/feed"
 	"pretrain/train/loss"
 	"pretrain/train/optim"
+	"pretrain/train/spike"
 
 	"github.com/goccy/go-yaml"
 	"github.com/gomlx/compute"
@@ -189,7 +190,7 @@ func TestAdamWTenSteps(t *testing.T) {
 					for range size {
 						whole.Weights = append(whole.Weights, 1/float32(size))
 					}
-					m, err := p.Step(state, split(whole, micro), gold.AdamW.LR)
+					m, err := p.Step(state, split(whole, micro), gold.AdamW.LR, spike.None)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -49,7 +49,7 @@ func (r *Run) Train(ctx context.Context) error {
 		evaluate, sample, save := last || due(r.EvalEvery, r.Step), due(r.SampleEvery, r.Step) && !last, stop || r.Saver.due(r.Step)
 
 		// Once in a while something needs the state: let the device finish.
-		if running && (evaluate || sample || save) {
+		if running && (evaluate || sample || save || len(r.trips) > 0) {
 			if err := read(); err != nil {
 				return err
 			}
@@ -68,6 +68,12 @@ func (r *Run) Train(ctx context.Context) error {
 		}
 		if !running {
 			if err := write(); err != nil {
+				return err
+			}
+		}
+		// Once in a while an update was far off and left out: look into it, and do as the policy says.
+		if len(r.trips) > 0 {
+			if err := r.actOnSpikes(); err != nil {
 				return err
 			}
 		}
@@ -95,10 +101,10 @@ func (r *Run) Train(ctx context.Context) error {
 			}
 			return errors.Join(err, write(), r.save(true))
 		}
-		step := r.Step
+		step, lr, limits := r.Step, r.lr(r.Step), r.limits(r.Step)
 		device.work <- func() outcome {
-			m, err := r.Program.Step(r.State, micro, r.Schedule.LR(step))
-			return outcome{step: step, metrics: m, err: err, waited: waited}
+			m, err := r.Program.Step(r.State, micro, lr, limits)
+			return outcome{step: step, metrics: m, limits: limits, err: err, waited: waited}
 		}
 		if running { // the step before this one
 			if err := read(); err != nil {

@@ -3,8 +3,10 @@ package train
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,10 +74,16 @@ const tinySteps = 9
 // every 3.
 func tinyRun(t *testing.T, sink metrics.Sink, store *checkpoint.Store, text documents) *Run {
 	t.Helper()
+	return runOf(t, tinyProgram(t), tinySteps, sink, store, text)
+}
+
+// runOf is such a run with another program, length and text.
+func runOf(t *testing.T, p *Program, steps int64, sink metrics.Sink, store *checkpoint.Store, text pack.Corpus) *Run {
+	t.Helper()
 	batch := schedule.DefaultBatch()
 	batch.Tokens, batch.MicroBatch = 4*tinySeqLen, 2
 	batch.Ramp = []schedule.RampStage{{Until: units.Steps(3), Tokens: 2 * tinySeqLen}}
-	batches, err := schedule.NewPlan(batch, tinySeqLen, units.Steps(tinySteps))
+	batches, err := schedule.NewPlan(batch, tinySeqLen, units.Steps(steps))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,11 +93,10 @@ func tinyRun(t *testing.T, sink metrics.Sink, store *checkpoint.Store, text docu
 	}
 	data := mix.Default()
 	data.Sources = map[string]mix.Source{"web": {Path: "web"}}
-	plan, err := mix.Expand(data, mix.Run{Key: prng.New(1).Split("data"), Steps: tinySteps, SeqLen: tinySeqLen, Batches: rows{batches}}, map[string]mix.Available{"web": {Index: text}})
+	plan, err := mix.Expand(data, mix.Run{Key: prng.New(1).Split("data"), Steps: steps, SeqLen: tinySeqLen, Batches: rows{batches}}, map[string]mix.Available{"web": {Index: text}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := tinyProgram(t)
 	config := checkpoint.Default()
 	config.EverySteps, config.EveryTime = 4, 0
 	writer := checkpoint.NewWriter(store, config, func(e checkpoint.Event) {
@@ -309,6 +316,47 @@ func (f faulty) Write(metrics.Record) error { return f.error }
 func (faulty) Flush() error                 { return nil }
 func (faulty) Close() error                 { return nil }
 
+// TestMetricsHeldUpHoldUpSaves: while metrics cannot be written no checkpoint is, which a resume would find without them;
+// then it is made up for. At the end of the run it is waited for.
+func TestMetricsHeldUpHoldUpSaves(t *testing.T) {
+	store := newStore(t)
+	pending := fmt.Errorf("disk full: %w", metrics.ErrPending)
+	sink := &holding{recorder: recorder{stopAfter: -1}, until: 6, err: pending}
+	if err := tinyRun(t, sink, store, text).Train(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	steps, err := store.List()
+	if err != nil || !slices.Equal(steps, []int64{6, 8, 9}) { // 4 was due
+		t.Errorf("checkpoints %v, %v", steps, err)
+	}
+	if sink.flushed != tinySteps {
+		t.Errorf("%d records flushed", sink.flushed)
+	}
+	sink = &holding{recorder: recorder{stopAfter: -1}, until: math.MaxInt, tries: 3, err: pending}
+	if err := tinyRun(t, sink, newStore(t), text).Train(context.Background()); err != nil || sink.flushed != tinySteps {
+		t.Errorf("at the end: %v, %d records flushed", err, sink.flushed)
+	}
+}
+
+// holding is a sink that flushes nothing before it has so many records, or was asked so many times at the end.
+type holding struct {
+	recorder
+	until, tries int
+	err          error
+}
+
+func (h *holding) Flush() error {
+	if len(h.records) == tinySteps && h.tries > 0 {
+		if h.tries--; h.tries == 0 {
+			h.until = 0
+		}
+	}
+	if len(h.records) < h.until {
+		return h.err
+	}
+	return h.recorder.Flush()
+}
+
 // stuck is a file system whose Create waits.
 type stuck struct {
 	vfs.FS
@@ -358,6 +406,9 @@ func TestSaverDue(t *testing.T) {
 	}
 	if err := s.save(state, 12, 120, checkpoint.LoopState{}, true); err != nil {
 		t.Fatal(err)
+	}
+	if text := s.savedAt.String(); !strings.Contains(text, " m=+") { // or a clock that is set back puts off the next save
+		t.Errorf("the time of the last save, %s, goes by the wall clock", text)
 	}
 	if s.due(13) || !s.due(15) {
 		t.Error("after the save put off, step 13 is due or step 15 is not")

@@ -12,6 +12,7 @@ import (
 	"pretrain/train/eval"
 	"pretrain/train/feed"
 	"pretrain/train/metrics"
+	"pretrain/train/spike"
 )
 
 // Run is a training run: one value with everything the loop needs. What it is made of is for others to build; what
@@ -31,6 +32,10 @@ type Run struct {
 	Sample func(ctx context.Context, s *State, step int64) error
 	// EvalEvery and SampleEvery are in steps; 0 is never.
 	EvalEvery, SampleEvery int64
+	// Spikes says what becomes of updates far off the others; with its zero value only those that are not finite are left
+	// out. Forensics documents them; needed unless Spikes.Policy is off.
+	Spikes    spike.Config
+	Forensics Forensics
 	// PeakFLOPS of the devices together, for MFU; 0 if not known.
 	PeakFLOPS float64
 
@@ -38,6 +43,8 @@ type Run struct {
 	Step int64
 	// Loop is what the run carries along besides the state.
 	Loop checkpoint.LoopState
+
+	trips []trip
 }
 
 // ErrInterrupted is returned by Train when its context ended: the state is saved and the run can be resumed.
@@ -50,6 +57,7 @@ func due(every, step int64) bool { return every > 0 && step > 0 && step%every ==
 type outcome struct {
 	step    int64
 	metrics StepMetrics
+	limits  spike.Limits
 	err     error
 	took    time.Duration // from the end of the step before to the end of this one
 	waited  time.Duration // of it: the device was idle because the batch was late
@@ -93,6 +101,7 @@ func (d *device) stop() {
 
 // record is what there is to say of a step.
 func (r *Run) record(o outcome) *metrics.Record {
+	r.watch(o)
 	if o.metrics.Skipped {
 		r.Loop.SkippedUpdates++
 	} else {
@@ -111,9 +120,9 @@ func (r *Run) record(o outcome) *metrics.Record {
 	}
 	return &metrics.Record{
 		Step: o.step, Tokens: r.Batches.TokensBefore(o.step + 1), Loss: metrics.Number(o.metrics.Loss),
-		LR: metrics.Number(r.Schedule.LR(o.step)), GradNorm: metrics.Number(o.metrics.GradNorm),
+		LR: metrics.Number(r.lr(o.step)), GradNorm: metrics.Number(o.metrics.GradNorm),
 		TokensPerSecond: metrics.Number(perSecond), MFU: metrics.Number(mfu), Stage: r.Data.StageAt(o.step).Name,
-		Phase: string(r.Schedule.Phase(o.step)), BatchTokens: tokens, Skipped: r.Loop.SkippedUpdates,
+		Phase: string(r.Schedule.Phase(o.step)), BatchTokens: tokens, Skipped: r.Loop.SkippedUpdates, Spikes: r.Loop.Spikes.Count,
 		Epoch: r.Data.EpochBySource(o.step + 1), StepMS: metrics.Number(o.took.Seconds() * 1e3), DataWaitMS: metrics.Number(o.waited.Seconds() * 1e3),
 	}
 }
@@ -134,10 +143,21 @@ func (r *Run) validate(ctx context.Context, record *metrics.Record, last bool) e
 }
 
 // save hands the state to the saver, which writes it in the background; at a stop it waits until the disk has it.
-// Metrics go first, so that a resume finds them.
+// Metrics go first, so that a resume finds them: while the disk refuses them the save is put off, at a stop until it takes
+// them or their patience ends.
 func (r *Run) save(stop bool) error {
-	if err := r.Metrics.Flush(); err != nil {
+	err := r.Metrics.Flush()
+	for ; errors.Is(err, metrics.ErrPending); err = r.Metrics.Flush() {
+		if !stop {
+			return nil
+		}
+		time.Sleep(retryMetrics)
+	}
+	if err != nil {
 		return err
 	}
 	return r.Saver.save(r.State, r.Step, r.Batches.TokensBefore(r.Step), r.Loop, stop)
 }
+
+// retryMetrics is the pause between two tries when a run that is to end cannot write its metrics.
+const retryMetrics = 100 * time.Millisecond

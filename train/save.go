@@ -20,6 +20,8 @@ type Saver struct {
 	Config checkpoint.Config
 	// Meta is what every checkpoint of the run says of itself; step, tokens and loop state are filled in.
 	Meta checkpoint.Meta
+	// First also saves the state that training begins with, for a run that may have to go back to it.
+	First bool
 
 	saved   int64     // step of the last save
 	savedAt time.Time // when; zero before the first
@@ -29,6 +31,9 @@ type Saver struct {
 // still being written is put off, so the loop does not wait for the disk; but for one that was asked for at this very step.
 func (s *Saver) due(step int64) bool {
 	if s.savedAt.IsZero() {
+		if s.First {
+			return true
+		}
 		s.saved, s.savedAt = step, time.Now()
 	}
 	if step != s.saved && s.Config.DueAt(step) {

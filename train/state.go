@@ -116,6 +116,13 @@ func Restore(backend compute.Backend, l Layout, host []HostTensor) (*State, erro
 	return s, nil
 }
 
+// Finalize frees the state's memory on the device.
+func (s *State) Finalize() {
+	for _, t := range s.Tensors {
+		t.MustFinalizeAll()
+	}
+}
+
 // donate hands every tensor's device memory to the next execution, which replaces them.
 func (s *State) donate(backend compute.Backend) ([]any, error) {
 	args := make([]any, len(s.Tensors))

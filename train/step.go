@@ -7,6 +7,7 @@ import (
 	"pretrain/train/feed"
 	"pretrain/train/loss"
 	"pretrain/train/optim"
+	"pretrain/train/spike"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -22,7 +23,8 @@ type StepMetrics struct {
 	ZLoss float32
 	// GradNorm is the global L2 norm of the gradient before clipping.
 	GradNorm float32
-	// Skipped says the update was refused because the loss or a gradient was not finite; the state is as before.
+	// Skipped says the update was refused because the loss or a gradient was not finite or beyond its limit; the state is
+	// as before.
 	Skipped bool
 }
 
@@ -45,6 +47,7 @@ type Program struct {
 	layout  Layout
 
 	step, accumulate, apply *g.Exec
+	probe                   probe
 }
 
 // NewProgram prepares the step; it compiles on first use for each batch shape.
@@ -59,6 +62,9 @@ func NewProgram(backend compute.Backend, decoder model.Decoder, head loss.Head, 
 	}
 	if p.apply, err = g.NewExec(backend, p.buildApply); err != nil {
 		return nil, fmt.Errorf("prepare the update: %w", err)
+	}
+	if p.probe, err = p.newProbe(); err != nil {
+		return nil, fmt.Errorf("prepare the diagnosis of a batch: %w", err)
 	}
 	return p, nil
 }
@@ -123,14 +129,23 @@ func (p *Program) gradients(in model.Input, targets, weights *g.Node, params []*
 	return g.Stack([]*g.Node{r.Loss, r.Z}, 0), grads
 }
 
-// update is the clipped optimizer update, or the state as it was where the loss or a gradient is not finite.
-func (p *Program) update(lossTerms *g.Node, grads []*g.Node, lr *g.Node, state []*g.Node) []*g.Node {
+// scalars are a step's inputs besides batch and state, as one vector: [learning rate, limit of the loss, of the gradient norm].
+func scalars(lr float64, l spike.Limits) []float32 {
+	return []float32{float32(lr), float32(l.Loss), float32(l.GradNorm)}
+}
+
+// update is the clipped optimizer update, or the state as it was where the loss or a gradient is not finite or beyond its
+// limit.
+func (p *Program) update(lossTerms *g.Node, grads []*g.Node, scalars *g.Node, state []*g.Node) []*g.Node {
 	n := p.layout.NumParams()
 	params, slots := state[:n], state[n:len(state)-2]
 	updates, skipped := state[len(state)-2], state[len(state)-1]
 
+	element := func(v *g.Node, i int) *g.Node { return g.Squeeze(g.Slice(v, g.AxisElem(i))) }
+	lr, loss := element(scalars, 0), element(lossTerms, metricLoss)
 	norm, factor := p.optim.Clip(grads)
-	finite := g.LogicalAnd(g.IsFinite(norm), g.IsFinite(g.ReduceAllSum(lossTerms)))
+	sound := g.LogicalAnd(g.IsFinite(norm), g.IsFinite(g.ReduceAllSum(lossTerms)))
+	sound = g.LogicalAnd(sound, g.LogicalAnd(g.LessOrEqual(loss, element(scalars, 1)), g.LessOrEqual(norm, element(scalars, 2))))
 	one := g.ScalarOne(updates.Graph(), dtypes.Int32)
 	count := g.ConvertDType(g.Add(updates, one), dtypes.Float32)
 
@@ -140,16 +155,15 @@ func (p *Program) update(lossTerms *g.Node, grads []*g.Node, lr *g.Node, state [
 		own := slots[:len(gr.Slots)]
 		slots = slots[len(gr.Slots):]
 		w, changed := p.optim.Update(gr, params[i], g.Mul(grads[i], factor), own, lr, count)
-		newParams[i] = g.Where(finite, w, params[i])
+		newParams[i] = g.Where(sound, w, params[i])
 		for j := range own {
-			newSlots = append(newSlots, g.Where(finite, changed[j], own[j]))
+			newSlots = append(newSlots, g.Where(sound, changed[j], own[j]))
 		}
 	}
-	applied := g.ConvertDType(finite, dtypes.Int32)
+	applied := g.ConvertDType(sound, dtypes.Int32)
 	refused := g.Sub(one, applied)
 	metrics := make([]*g.Node, numMetrics)
-	metrics[metricLoss] = g.Squeeze(g.Slice(lossTerms, g.AxisElem(0)))
-	metrics[metricZ] = g.Squeeze(g.Slice(lossTerms, g.AxisElem(1)))
+	metrics[metricLoss], metrics[metricZ] = loss, element(lossTerms, metricZ)
 	metrics[metricGradNorm] = norm
 	metrics[metricSkipped] = g.ConvertDType(refused, dtypes.Float32)
 
@@ -158,12 +172,12 @@ func (p *Program) update(lossTerms *g.Node, grads []*g.Node, lr *g.Node, state [
 	return append(out, g.Add(updates, applied), g.Add(skipped, refused))
 }
 
-// buildStep is (batch…, lr, state…) → (metrics, state…).
+// buildStep is (batch…, scalars, state…) → (metrics, state…).
 func (p *Program) buildStep(inputs []*g.Node) []*g.Node {
 	in, targets, weights, rest := p.splitBatch(inputs)
-	lr, state := rest[0], rest[1:]
+	state := rest[1:]
 	lossTerms, grads := p.gradients(in, targets, weights, state[:p.layout.NumParams()])
-	return p.update(lossTerms, grads, lr, state)
+	return p.update(lossTerms, grads, rest[0], state)
 }
 
 // buildAccumulate is (batch…, loss terms, gradients…, parameters…) → (loss terms, gradients…), each added to.
@@ -178,24 +192,32 @@ func (p *Program) buildAccumulate(inputs []*g.Node) []*g.Node {
 	return out
 }
 
-// buildApply is (loss terms, gradients…, lr, state…) → (metrics, state…).
+// buildApply is (loss terms, gradients…, scalars, state…) → (metrics, state…).
 func (p *Program) buildApply(inputs []*g.Node) []*g.Node {
 	n := p.layout.NumParams()
 	return p.update(inputs[0], inputs[1:1+n], inputs[1+n], inputs[2+n:])
 }
 
 // Step runs one training step on the device and waits for it: batches are its micro-batches, of one shape. The state is
-// replaced: its old memory is given to the new.
-func (p *Program) Step(s *State, batches []*feed.Batch, lr float64) (StepMetrics, error) {
-	var out []*tensors.Tensor
-	var err error
+// replaced: its old memory is given to the new. Beyond the limits the update is refused.
+func (p *Program) Step(s *State, batches []*feed.Batch, lr float64, limits spike.Limits) (StepMetrics, error) {
+	var args []any
+	exec, err := p.step, error(nil)
 	if len(batches) == 1 {
-		out, err = p.stepOnce(s, batches[0], lr)
+		args = p.batchArgs(batches[0])
 	} else {
-		out, err = p.stepAccumulated(s, batches, lr)
+		exec = p.apply
+		if args, err = p.sumGradients(s, batches); err != nil {
+			return StepMetrics{}, err
+		}
 	}
+	state, err := s.donate(p.backend)
 	if err != nil {
 		return StepMetrics{}, err
+	}
+	out, err := exec.Call(append(append(args, scalars(lr, limits)), state...)...)
+	if err != nil {
+		return StepMetrics{}, fmt.Errorf("training step: %w", err)
 	}
 	s.Tensors = out[1:]
 	v, err := tensors.CopyFlatData[float32](out[0])
@@ -205,65 +227,43 @@ func (p *Program) Step(s *State, batches []*feed.Batch, lr float64) (StepMetrics
 	return StepMetrics{Loss: v[metricLoss], ZLoss: v[metricZ], GradNorm: v[metricGradNorm], Skipped: v[metricSkipped] != 0}, nil
 }
 
-func (p *Program) stepOnce(s *State, b *feed.Batch, lr float64) ([]*tensors.Tensor, error) {
-	state, err := s.donate(p.backend)
-	if err != nil {
-		return nil, err
-	}
-	out, err := p.step.Call(append(append(p.batchArgs(b), float32(lr)), state...)...)
-	if err != nil {
-		return nil, fmt.Errorf("training step: %w", err)
-	}
-	return out, nil
-}
-
-func (p *Program) stepAccumulated(s *State, batches []*feed.Batch, lr float64) ([]*tensors.Tensor, error) {
+// sumGradients adds up what the micro-batches give: the loss terms and the gradient of each parameter, on the device, to
+// be donated to the next execution. The state stays as it is.
+func (p *Program) sumGradients(s *State, batches []*feed.Batch) ([]any, error) {
 	n := p.layout.NumParams()
-	acc := []*tensors.Tensor{tensors.FromValue([]float32{0, 0})}
+	sums := []*tensors.Tensor{tensors.FromValue([]float32{0, 0})}
 	for _, spec := range p.layout.Specs[:n] {
-		acc = append(acc, tensors.FromShape(spec.Shape))
+		sums = append(sums, tensors.FromShape(spec.Shape))
 	}
-	donateAll := func(ts []*tensors.Tensor) ([]any, error) {
-		args := make([]any, len(ts))
-		for i, t := range ts {
+	donated := make([]any, len(sums))
+	donate := func() error {
+		for i, t := range sums {
 			var err error
-			if args[i], err = g.DonateTensorBuffer(t, p.backend, 0); err != nil {
-				return nil, fmt.Errorf("donate gradients: %w", err)
+			if donated[i], err = g.DonateTensorBuffer(t, p.backend, 0); err != nil {
+				return fmt.Errorf("donate gradients: %w", err)
 			}
 		}
-		return args, nil
+		return nil
 	}
 	for _, b := range batches {
-		sums, err := donateAll(acc)
-		if err != nil {
+		if err := donate(); err != nil {
 			return nil, err
 		}
-		args := append(p.batchArgs(b), sums...)
+		args := append(p.batchArgs(b), donated...)
 		for _, t := range s.Tensors[:n] {
 			args = append(args, t)
 		}
-		if acc, err = p.accumulate.Call(args...); err != nil {
+		var err error
+		if sums, err = p.accumulate.Call(args...); err != nil {
 			return nil, fmt.Errorf("gradient accumulation: %w", err)
 		}
 	}
-	args, err := donateAll(acc)
-	if err != nil {
-		return nil, err
-	}
-	state, err := s.donate(p.backend)
-	if err != nil {
-		return nil, err
-	}
-	out, err := p.apply.Call(append(append(args, float32(lr)), state...)...)
-	if err != nil {
-		return nil, fmt.Errorf("update: %w", err)
-	}
-	return out, nil
+	return donated, donate()
 }
 
 // Finalize frees the compiled programs.
 func (p *Program) Finalize() {
-	for _, e := range []*g.Exec{p.step, p.accumulate, p.apply} {
+	for _, e := range []*g.Exec{p.step, p.accumulate, p.apply, p.probe.norms, p.probe.forward} {
 		e.Finalize()
 	}
 }

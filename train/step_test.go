@@ -13,6 +13,7 @@ import (
 	"pretrain/train/feed"
 	"pretrain/train/loss"
 	"pretrain/train/optim"
+	"pretrain/train/spike"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -100,7 +101,7 @@ func randomBatch(seed uint64, sequences int) *feed.Batch {
 
 func step(t testing.TB, p *Program, s *State, lr float64, batches ...*feed.Batch) StepMetrics {
 	t.Helper()
-	m, err := p.Step(s, batches, lr)
+	m, err := p.Step(s, batches, lr, spike.None)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ import (
 	"pretrain/train/loss"
 	"pretrain/train/metrics"
 	"pretrain/train/runs"
+	"pretrain/train/spike"
 
 	"github.com/gomlx/compute"
 )
@@ -77,17 +78,21 @@ type job struct {
 	sampler *generate.Generator
 	run     *train.Run
 	closers []func() error
+	started int // closers there were before the run was started
 }
 
 // onClose has f called by close, last first.
 func (j *job) onClose(f func() error) { j.closers = append(j.closers, f) }
 
-func (j *job) close() error {
+func (j *job) close() error { return j.closeTo(0) }
+
+// closeTo leaves the first n open.
+func (j *job) closeTo(n int) error {
 	var err error
-	for i := len(j.closers) - 1; i >= 0; i-- {
+	for i := len(j.closers) - 1; i >= n; i-- {
 		err = errors.Join(err, j.closers[i]())
+		j.closers = j.closers[:i]
 	}
-	j.closers = nil
 	return err
 }
 
@@ -97,6 +102,7 @@ func trainRun(ctx context.Context, draft *configs.Draft, o trainOptions, stdout,
 	start := time.Now()
 	j := &job{draft: draft, options: o, stdout: stdout, log: stderr, console: metrics.NewConsole(stderr)}
 	defer func() {
+		err = j.mendMemory(err)
 		closing := j.close()
 		if errors.Is(err, checkpoint.ErrGaveUp) { // closing says it again
 			err = fmt.Errorf("%w\nmake room, or mend the disk, and give the same command again: what was saved before is whole, and the run goes on from it", err)
@@ -123,6 +129,9 @@ func trainRun(ctx context.Context, draft *configs.Draft, o trainOptions, stdout,
 	j.onClose(lock.Unlock)
 	store, err := checkpoint.Open(vfs.OS, filepath.Join(j.dir, "checkpoints"), checkpoint.Options{})
 	if err != nil {
+		return err
+	}
+	if err := j.rewind(ctx, store); err != nil {
 		return err
 	}
 	saved, err := j.saved(ctx, store)
@@ -153,7 +162,7 @@ func trainRun(ctx context.Context, draft *configs.Draft, o trainOptions, stdout,
 	}
 	j.say("training %s parameters (%s without embeddings) on %s, %s to step %d of %d",
 		si(j.decoder.Count().Total), si(j.decoder.Count().NonEmbedding), j.device.Devices[0], fromStep(j.run.Step), r.Derived.Steps, r.Derived.Steps)
-	if err := j.run.Train(ctx); err != nil {
+	if err := j.train(ctx, store); err != nil {
 		return err
 	}
 	return j.finish(ctx, start, asJSON)
@@ -237,16 +246,28 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 		Validate: j.validate, Sample: j.sample, EvalEvery: r.Derived.EvalEvery, PeakFLOPS: j.peak,
 		SampleEvery: r.Run.Sample.Every.Resolve(r.Plan.Steps(), r.Plan.StepAt),
 		Loop:        checkpoint.LoopState{BestValLoss: math.Inf(1)},
+		Spikes:      r.Run.Spikes, Forensics: j.forensics(),
 	}
+	return j.start(store, saved)
+}
+
+// start puts the run where it begins, or goes on, and opens what is written as it goes. What it opens is closed again to
+// start anew elsewhere.
+func (j *job) start(store *checkpoint.Store, saved *checkpoint.State) (err error) {
+	j.started = len(j.closers)
+	layout := j.run.Program.Layout()
 	if saved != nil {
 		j.run.Step, j.run.Loop = saved.Meta.Step, saved.Meta.Loop
-		j.run.State, err = train.FromCheckpoint(j.backend, program.Layout(), saved.Tensors)
+		j.run.State, err = train.FromCheckpoint(j.backend, layout, saved.Tensors)
 		saved.Tensors = nil
 		if j.branchesAt(saved) {
 			j.run.Loop.BestValLoss = math.Inf(1) // its own
 		}
 	} else {
-		j.run.State, err = train.Init(j.backend, program.Layout(), prng.New(r.Run.Seed).Split("init"))
+		j.run.State, err = train.Init(j.backend, layout, prng.New(j.config.Run.Seed).Split("init"))
+	}
+	if err == nil {
+		err = j.addWindows()
 	}
 	if err != nil {
 		return err
@@ -254,7 +275,7 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 	if err := j.openMetrics(); err != nil {
 		return err
 	}
-	return j.openSaver(store, plan.Manifest(), saved)
+	return j.openSaver(store, j.run.Data.Manifest(), saved)
 }
 
 // checkVocabulary settles the model's vocabulary: the tokenizer's, unless a larger one was asked for.
@@ -291,7 +312,14 @@ func writeFile(path string, content []byte) error {
 
 func (j *job) openMetrics() error {
 	m := j.config.Run.Metrics
-	file, err := metrics.OpenJSONL(vfs.OS, filepath.Join(j.dir, "metrics.jsonl"), j.run.Step)
+	patience := metrics.Patience{GiveUpAfter: j.config.Run.Checkpoint.GiveUpAfter.Std(), Report: func(err error) {
+		if err != nil {
+			j.say("warning: metrics cannot be written: %v (held in memory and tried again)", err)
+		} else {
+			j.say("metrics are written again")
+		}
+	}}
+	file, err := metrics.OpenJSONL(vfs.OS, filepath.Join(j.dir, "metrics.jsonl"), j.run.Step, patience)
 	if err != nil {
 		return err
 	}
@@ -300,7 +328,7 @@ func (j *job) openMetrics() error {
 		EverySteps: m.LogEvery.Resolve(j.config.Plan.Steps(), j.config.Plan.StepAt),
 	})}
 	if m.TensorBoard {
-		sink, err := metrics.OpenTensorBoard(vfs.OS, filepath.Join(j.dir, "tensorboard"), j.run.Step)
+		sink, err := metrics.OpenTensorBoard(vfs.OS, filepath.Join(j.dir, "tensorboard"), j.run.Step, patience)
 		if err != nil {
 			return err
 		}
@@ -345,8 +373,9 @@ func (j *job) openSaver(store *checkpoint.Store, manifest string, saved *checkpo
 	})
 	j.onClose(func() error { return writer.Close(context.Background()) })
 	text := string(j.config.YAML(false))
-	j.run.Saver = &train.Saver{Writer: writer, Config: config, Meta: checkpoint.Meta{
-		Config: text, ConfigHash: configHash(text), Parent: j.parent, Past: segments(j.config.Past), DataManifestHash: manifest, TokenizerHash: j.corpus.tokenizer.Hash(), Versions: j.versions(),
+	j.run.Saver = &train.Saver{Writer: writer, Config: config, First: j.config.Run.Spikes.Policy == spike.Rollback, Meta: checkpoint.Meta{
+		Config: text, ConfigHash: configHash(text), Parent: j.parent, Past: segments(j.config.Past),
+		DataManifestHash: manifest, TokenizerHash: j.corpus.tokenizer.Hash(), Versions: j.versions(),
 	}}
 	if saved != nil && filepath.Dir(saved.Path) == store.Dir() {
 		j.run.Saver.Resumed(saved.Meta.Step)

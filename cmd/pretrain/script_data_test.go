@@ -3,11 +3,15 @@ package main
 import (
 	"compress/gzip"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"syscall"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -32,6 +36,53 @@ func lines(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 	}
 	ts.Check(w.Close())
+}
+
+// poison DIR writes what no model expects: one file of random letters of a script of its own, a dozen of them repeated some
+// hundred times.
+func poison(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "poison DIR")
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	r := rand.New(rand.NewPCG(3, 0))
+	var b strings.Builder
+	for range 20 {
+		word := make([]rune, 12)
+		for i := range word {
+			word[i] = rune(0x4e00 + r.IntN(0x5000)) // three bytes each, all of them rare
+		}
+		b.WriteString(strings.Repeat(string(word), 20))
+	}
+	ts.Check(os.WriteFile(filepath.Join(dir, "0.txt"), []byte(b.String()), 0o644))
+}
+
+// flip FILE BYTE inverts a byte of a file.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 2, "flip FILE BYTE")
+	at, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	path := ts.MkAbs(args[0])
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	data[at] = ^data[at]
+	ts.Check(os.WriteFile(path, data, 0o644))
+}
+
+// fill FILE writes the file until the disk is full.
+func fill(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "fill FILE")
+	file, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer file.Close()
+	for size := 1 << 16; size > 0; size /= 16 {
+		for err == nil {
+			_, err = file.Write(make([]byte, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			ts.Fatalf("%v", err)
+		}
+		err = nil
+	}
 }
 
 // truncate FILE BYTES cuts a file off.

@@ -24,8 +24,12 @@ import (
 
 // verification is what verify-resume found.
 type verification struct {
-	Kills    int `json:"kills"`     // the run was killed so many times
-	MidSave  int `json:"mid_save"`  // so many of them while a checkpoint was being written
+	Kills int `json:"kills"` // the run was killed so many times, of them
+	// while it started (opened its data, loaded its state, compiled), made a step, saved, validated:
+	Starting int `json:"starting"`
+	Stepping int `json:"stepping"`
+	MidSave  int `json:"mid_save"`
+	MidEval  int `json:"mid_eval"`
 	NoResume int `json:"no_resume"` // so many before it had its first checkpoint
 	// Difference is the first thing that differs, "" if nothing does.
 	Difference string  `json:"difference"`
@@ -38,17 +42,28 @@ func newVerifyResume(stdout, stderr io.Writer) *cobra.Command {
 	var kills int
 	var seed uint64
 	var dir, backendSpec string
-	var asJSON bool
+	var asJSON, short bool
 	cmd := &cobra.Command{
 		Use: "verify-resume --config NAME_OR_FILE", Short: "Kill a run at random moments and prove that it ends as if nothing had happened", Args: noArgs,
-		Long: `Train a configuration twice: once straight, once killed (SIGKILL) at random moments, while compiling, in a step, while
-saving, while evaluating, and resumed each time. Then compare every tensor of the last checkpoint, bit by bit, and every
-record of metrics.jsonl. The first difference is reported, and the exit code is 1.`,
-		Example: "  pretrain verify-resume --config quickstart --set train.tokens=200ktok --set checkpoint.every='10 steps' --kills 20",
+		Long: `Train a configuration twice: once straight, once killed (SIGKILL) at random moments and resumed each time. In turn it is
+killed anywhere, while saving, in a step, while validating and while starting, which includes compiling. Then every
+tensor of the last checkpoint is compared, bit by bit, and every record of metrics.jsonl. The first difference is reported, and the
+exit code is 1.
+
+With --short it is killed 5 times, enough to see each of these moments once: for every change. The default of 20, or more,
+is for a new machine, device or backend.`,
+		Example: `  pretrain verify-resume --short --config quickstart --set train.tokens=200ktok --set checkpoint.every='10 steps'
+  pretrain verify-resume --kills 100 --config quickstart --set train.tokens=400ktok --set checkpoint.every='10 steps'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := f.load(configs.Load)
 			if err != nil {
 				return err
+			}
+			if short && cmd.Flags().Changed("kills") {
+				return usagef("--short is --kills %d: give one of them", len(aims))
+			}
+			if short {
+				kills = len(aims)
 			}
 			if kills < 1 {
 				return usagef("--kills %d: want 1 or more", kills)
@@ -61,7 +76,7 @@ record of metrics.jsonl. The first difference is reported, and the exit code is 
 			if err != nil {
 				return err
 			}
-			v := verifier{args: f.args(backendSpec), dir: dir, random: prng.New(seed).Split("kills"), stderr: stderr}
+			v := verifier{args: f.args(backendSpec), dir: dir, random: prng.New(seed).Split("kills"), stderr: stderr, steps: r.Derived.Steps, evalEvery: r.Derived.EvalEvery}
 			found, err := v.verify(cmd.Context(), kills)
 			if err != nil {
 				return err
@@ -70,7 +85,8 @@ record of metrics.jsonl. The first difference is reported, and the exit code is 
 			if asJSON {
 				err = printJSON(stdout, found)
 			} else {
-				fmt.Fprintf(stdout, "%d steps, killed %d times: %d while saving, %d before the first checkpoint\n", found.Steps, found.Kills, found.MidSave, found.NoResume)
+				fmt.Fprintf(stdout, "%d steps, killed %d times: %d while starting, %d in a step, %d while saving, %d while validating; %d before the first checkpoint\n",
+					found.Steps, found.Kills, found.Starting, found.Stepping, found.MidSave, found.MidEval, found.NoResume)
 			}
 			if err == nil && found.Difference != "" {
 				return fmt.Errorf("the resumed run differs from the uninterrupted one: %s (both are in %s)", found.Difference, dir)
@@ -82,7 +98,8 @@ record of metrics.jsonl. The first difference is reported, and the exit code is 
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().IntVar(&kills, "kills", 20, "how often to kill the run; 5 make a short check")
+	cmd.Flags().IntVar(&kills, "kills", 20, "how often to kill the run")
+	cmd.Flags().BoolVar(&short, "short", false, "kill it 5 times, once at each of these moments")
 	cmd.Flags().Uint64Var(&seed, "seed", 1, "of the moments")
 	cmd.Flags().StringVar(&dir, "dir", "", "where both runs live (default: a temporary folder, removed if they agree)")
 	cmd.Flags().StringVar(&backendSpec, "backend", "", "as in training")
@@ -108,6 +125,10 @@ type verifier struct {
 	dir    string
 	random prng.Key
 	stderr io.Writer
+
+	steps, evalEvery int64
+	whole            time.Duration // what the run takes from start to end
+	pace             pace
 }
 
 func (v *verifier) run(name string) string { return filepath.Join(v.dir, name) }
@@ -145,35 +166,39 @@ func (v *verifier) finish(ctx context.Context, name string) error {
 func (v *verifier) verify(ctx context.Context, kills int) (found verification, err error) {
 	begin := time.Now()
 	fmt.Fprintf(v.stderr, "training straight through\n")
+	timing := v.observe("straight")
 	if err := v.finish(ctx, "straight"); err != nil {
 		return found, err
 	}
-	whole := time.Since(begin)
+	v.whole, v.pace = time.Since(begin), timing()
 	for try := uint64(0); found.Kills < kills; try++ {
-		// Every other kill is aimed at a save; the others fall anywhere in what a start takes and a part of the run.
-		moment := time.Duration(v.random.Float64At(try) * float64(whole) * 0.5)
 		started := time.Now()
-		midSave, done, err := v.killOnce(ctx, moment, try%2 == 1)
+		when, err := v.killOnce(ctx, aims[try%uint64(len(aims))], v.random.Float64At(try))
 		if err != nil {
 			return found, err
 		}
-		if done {
-			// It was faster this time, its data being prepared: begin again, and kill earlier.
-			whole = min(whole/2, time.Since(started))
+		switch when {
+		case "": // it ended first; it was faster, its data being prepared: begin again, and kill earlier
+			v.whole = min(v.whole/2, time.Since(started))
 			if err := os.RemoveAll(v.run("killed")); err != nil {
 				return found, err
 			}
 			continue
+		case starting:
+			found.Starting++
+		case stepping:
+			found.Stepping++
+		case saving:
+			found.MidSave++
+		case validating:
+			found.MidEval++
 		}
 		found.Kills++
-		if midSave {
-			found.MidSave++
-		}
 		step, err := v.latest("killed")
 		if errors.Is(err, checkpoint.ErrNone) {
 			found.NoResume++
 		}
-		fmt.Fprintf(v.stderr, "kill %d after %v: step %d is saved\n", found.Kills, moment.Round(time.Millisecond), step)
+		fmt.Fprintf(v.stderr, "kill %d, %s: step %d is saved\n", found.Kills, when, step)
 	}
 	if err := v.finish(ctx, "killed"); err != nil {
 		return found, err
@@ -190,41 +215,6 @@ func (v *verifier) latest(name string) (int64, error) {
 		return 0, err
 	}
 	return store.Latest()
-}
-
-// killOnce starts the run and kills it after a while, or, aimed, in the middle of the first save after that. done says
-// that it ended first.
-func (v *verifier) killOnce(ctx context.Context, after time.Duration, aimed bool) (midSave, done bool, err error) {
-	c, err := v.start(ctx, "killed")
-	if err != nil {
-		return false, false, err
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- c.Wait() }()
-	select {
-	case err := <-ended:
-		return false, true, err
-	case <-time.After(after):
-	}
-	for deadline := time.Now().Add(after); aimed && !midSave && time.Now().Before(deadline); {
-		saving, err := filepath.Glob(filepath.Join(v.run("killed"), "checkpoints", ".tmp-*"))
-		if err != nil {
-			return false, false, err
-		}
-		select {
-		case err := <-ended:
-			return false, true, err
-		default:
-		}
-		if midSave = len(saving) > 0; !midSave {
-			time.Sleep(200 * time.Microsecond)
-		}
-	}
-	if err := c.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return midSave, false, err
-	}
-	err = <-ended // "signal: killed", unless it got to its end first
-	return midSave, err == nil, ctx.Err()
 }
 
 // compare names the first difference between the two runs.

@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"pretrain/internal/safetensors"
+	"pretrain/train/spike"
 )
 
 // FormatVersion is the version of the directory's layout and of MANIFEST.json that this package writes and
@@ -88,8 +89,9 @@ type Segment struct {
 type LoopState struct {
 	LossEMA        float64 // smoothed training loss, nats per token
 	BestValLoss    float64 // lowest validation loss so far, nats per token; +Inf before the first evaluation
-	SkippedUpdates int64   // updates skipped as not finite
+	SkippedUpdates int64   // updates left out: not finite, a spike, or near one
 	TrainSeconds   float64 // wall time spent training, over all restarts
+	Spikes         spike.State
 }
 
 // Parent names the checkpoint a branch began from.
@@ -107,15 +109,16 @@ type Parent struct {
 
 // loopJSON is LoopState in JSON, which has no NaN and no infinity.
 type loopJSON struct {
-	LossEMA        jsonFloat `json:"loss_ema"`
-	BestValLoss    jsonFloat `json:"best_val_loss"`
-	SkippedUpdates int64     `json:"skipped_updates"`
-	TrainSeconds   jsonFloat `json:"train_seconds"`
+	LossEMA        jsonFloat   `json:"loss_ema"`
+	BestValLoss    jsonFloat   `json:"best_val_loss"`
+	SkippedUpdates int64       `json:"skipped_updates"`
+	TrainSeconds   jsonFloat   `json:"train_seconds"`
+	Spikes         spike.State `json:"spikes,omitzero"`
 }
 
 // MarshalJSON implements json.Marshaler.
 func (l LoopState) MarshalJSON() ([]byte, error) {
-	return json.Marshal(loopJSON{jsonFloat(l.LossEMA), jsonFloat(l.BestValLoss), l.SkippedUpdates, jsonFloat(l.TrainSeconds)})
+	return json.Marshal(loopJSON{jsonFloat(l.LossEMA), jsonFloat(l.BestValLoss), l.SkippedUpdates, jsonFloat(l.TrainSeconds), l.Spikes})
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -124,7 +127,7 @@ func (l *LoopState) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*l = LoopState{float64(j.LossEMA), float64(j.BestValLoss), j.SkippedUpdates, float64(j.TrainSeconds)}
+	*l = LoopState{float64(j.LossEMA), float64(j.BestValLoss), j.SkippedUpdates, float64(j.TrainSeconds), j.Spikes}
 	return nil
 }
 

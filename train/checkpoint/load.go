@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"slices"
 
@@ -127,11 +128,16 @@ func (s *Store) Verify(ctx context.Context, step int64) error {
 // report, newest first. The error wraps [ErrNone] if there are no checkpoints and [ErrNoneIntact] if there are, but no
 // usable one.
 func (s *Store) LoadLatest(ctx context.Context, report func(*Problem)) (*State, error) {
+	return s.LoadUpTo(ctx, math.MaxInt64, report)
+}
+
+// LoadUpTo is LoadLatest with newer checkpoints than that of a step left out of account.
+func (s *Store) LoadUpTo(ctx context.Context, last int64, report func(*Problem)) (*State, error) {
 	steps, err := s.List()
 	if err != nil {
 		return nil, err
 	}
-	if len(steps) == 0 {
+	if steps = slices.DeleteFunc(steps, func(step int64) bool { return step > last }); len(steps) == 0 {
 		return nil, fmt.Errorf("%s: %w", s.dir, ErrNone)
 	}
 	for _, step := range slices.Backward(steps) {

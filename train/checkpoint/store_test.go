@@ -21,6 +21,7 @@ import (
 	"pretrain/internal/safetensors"
 	"pretrain/internal/vfs"
 	"pretrain/train/checkpoint"
+	"pretrain/train/spike"
 )
 
 func Example() {
@@ -243,6 +244,10 @@ func TestRoundTrip(t *testing.T) {
 			Loop: checkpoint.LoopState{
 				LossEMA:     rapid.Float64().Draw(rt, "loss"),
 				BestValLoss: rapid.SampledFrom([]float64{math.Inf(1), math.Inf(-1), math.NaN(), math.Copysign(0, -1), 5e-324}).Draw(rt, "best"),
+				Spikes: spike.State{
+					History: spike.History{{Step: 5, Loss: rapid.Float32().Draw(rt, "spike loss"), GradNorm: 0.5}, {Step: 6, Spike: true}},
+					Windows: spike.Windows{{From: 3, To: 9, Spike: 6}}, Count: rapid.Int64().Draw(rt, "spikes"),
+				},
 			},
 		}
 		meta.CreatedAt = time.Unix(rapid.Int64Range(0, 4e9).Draw(rt, "time"), 5).UTC()
@@ -275,6 +280,48 @@ func TestRoundTrip(t *testing.T) {
 			rt.Fatalf("(-want +got):\n%s", diff)
 		}
 	})
+}
+
+// Steps order checkpoints, not the clock, which may have been set back by years between two of them.
+func TestClockSetBack(t *testing.T) {
+	store := open(t, vfs.NewCrashableMem())
+	for i, year := range []int{2030, 2026, 1970, 2026} {
+		meta, tensors := stateAt(int64(i+1) * 100)
+		meta.CreatedAt = time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)
+		if _, err := store.Save(ctx, meta, tensors); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if removed, err := store.Prune(ctx, checkpoint.Retention{Keep: 2}); err != nil || !slices.Equal(removed, []int64{100, 200}) {
+		t.Errorf("removed %v, %v", removed, err)
+	}
+	state, err := store.LoadLatest(ctx, noProblem(t))
+	if err != nil || state.Meta.Step != 400 {
+		t.Errorf("loaded %+v, %v", state, err)
+	}
+}
+
+// LoadUpTo passes over what is newer without a word, and over what is damaged with one.
+func TestLoadUpTo(t *testing.T) {
+	m := vfs.NewCrashableMem()
+	store := open(t, m)
+	if err := saveAll(store, 100, 200, 300); err != nil {
+		t.Fatal(err)
+	}
+	for last, want := range map[int64]int64{100: 100, 199: 100, 200: 200, 299: 200, 1000: 300} {
+		if state, err := store.LoadUpTo(ctx, last, noProblem(t)); err != nil || differs(state, want) != "" {
+			t.Errorf("up to %d: %v", last, err)
+		}
+	}
+	if _, err := store.LoadUpTo(ctx, 99, noProblem(t)); !errors.Is(err, checkpoint.ErrNone) {
+		t.Errorf("up to 99: %v", err)
+	}
+	rewrite(t, m, dir+"/step-000000200/MANIFEST.json", func([]byte) []byte { return nil })
+	reported := 0
+	state, err := store.LoadUpTo(ctx, 250, func(*checkpoint.Problem) { reported++ })
+	if err != nil || state.Meta.Step != 100 || reported != 1 {
+		t.Errorf("with step 200 damaged: %v, %d reported", err, reported)
+	}
 }
 
 // A random history of saves, deletions and partial crashes never loses what was acknowledged.

@@ -10,7 +10,7 @@ import (
 
 func Example() {
 	fsys := vfs.NewCrashableMem() // vfs.OS in a program
-	file, err := metrics.OpenJSONL(fsys, "metrics.jsonl", 0)
+	file, err := metrics.OpenJSONL(fsys, "metrics.jsonl", 0, metrics.Patience{})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
 
 	"pretrain/internal/atomicfile"
 	"pretrain/internal/vfs"
@@ -16,9 +15,7 @@ import (
 // JSONL is the sink of metrics.jsonl: one JSON object a line, one line a step. A line is handed to the system as soon as it
 // is written, so the file can be followed, and is on the disk after [JSONL.Flush].
 type JSONL struct {
-	path string
-	file vfs.File
-	err  error // the first write that failed: what follows would stand behind half a line
+	file *appendFile
 }
 
 // OpenJSONL opens the file for the records of a run that goes on with update step; the file need not exist. Lines of step
@@ -26,19 +23,18 @@ type JSONL struct {
 // the old file or the new one, whatever happens. So after any crash, a run whose records were flushed before each checkpoint
 // leaves the file an uninterrupted one would have left, but for the measured times.
 //
+// A disk that refuses is put up with as patience says.
+//
 // A line that is not a record is an error if one to be kept comes after it: that is no crash of ours, and nothing is changed.
-func OpenJSONL(fsys vfs.FS, path string, step int64) (*JSONL, error) {
+func OpenJSONL(fsys vfs.FS, path string, step int64, patience Patience) (*JSONL, error) {
 	if err := cut(fsys, path, step); err != nil {
 		return nil, fmt.Errorf("open metrics %s: %w", path, err)
 	}
-	file, err := fsys.OpenAppend(path)
-	if err == nil {
-		if err = fsys.SyncDir(filepath.Dir(path)); err == nil { // the name, where the file is new
-			return &JSONL{path: path, file: file}, nil
-		}
-		err = errors.Join(err, file.Close())
+	file, err := openAppend(fsys, path, patience)
+	if err != nil {
+		return nil, fmt.Errorf("open metrics: %w", err)
 	}
-	return nil, fmt.Errorf("open metrics: %w", err)
+	return &JSONL{file}, nil
 }
 
 // cut leaves the lines of the steps before the given one.
@@ -95,37 +91,30 @@ func prefix(r io.Reader, step int64) (int64, error) {
 	return end, nil
 }
 
-// Write implements [Sink]. After an error (a full disk) nothing more is written: OpenJSONL mends the file on resume.
+// Write implements [Sink].
 func (j *JSONL) Write(r Record) error {
-	if j.err != nil {
-		return j.err
-	}
 	text, err := json.Marshal(r)
 	if err == nil {
-		_, err = j.file.Write(append(text, '\n'))
+		err = j.file.write(append(text, '\n'))
 	}
 	if err != nil {
-		j.err = fmt.Errorf("write metrics %s, step %d: %w", j.path, r.Step, err)
+		return fmt.Errorf("write metrics %s, step %d: %w", j.file.path, r.Step, err)
 	}
-	return j.err
+	return nil
 }
 
 // Flush implements [Sink].
 func (j *JSONL) Flush() error {
-	if j.err != nil {
-		return j.err
+	if err := j.file.flush(); err != nil {
+		return fmt.Errorf("flush metrics %s: %w", j.file.path, err)
 	}
-	if err := j.file.Sync(); err != nil {
-		j.err = fmt.Errorf("flush metrics %s: %w", j.path, err)
-	}
-	return j.err
+	return nil
 }
 
 // Close implements [Sink].
 func (j *JSONL) Close() error {
-	err := j.Flush()
-	if cerr := j.file.Close(); err == nil && cerr != nil {
-		err = fmt.Errorf("close metrics %s: %w", j.path, cerr)
+	if err := j.file.close(); err != nil {
+		return fmt.Errorf("close metrics %s: %w", j.file.path, err)
 	}
-	return err
+	return nil
 }

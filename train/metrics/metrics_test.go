@@ -7,7 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"pretrain/internal/vfs"
 	"pretrain/train/metrics"
@@ -31,7 +34,7 @@ func record(step int64, attempt int) metrics.Record {
 
 func open(t testing.TB, fsys vfs.FS, step int64) *metrics.JSONL {
 	t.Helper()
-	j, err := metrics.OpenJSONL(fsys, "metrics.jsonl", step)
+	j, err := metrics.OpenJSONL(fsys, "metrics.jsonl", step, metrics.Patience{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +164,7 @@ func TestCrashWhileResuming(t *testing.T) {
 			run(t, fsys, 0, 6, 0)
 			fsys.CrashAt(at)
 			resumed := func() error {
-				j, err := metrics.OpenJSONL(fsys, "metrics.jsonl", 4)
+				j, err := metrics.OpenJSONL(fsys, "metrics.jsonl", 4, metrics.Patience{})
 				if err != nil {
 					return err
 				}
@@ -188,7 +191,7 @@ func TestDamage(t *testing.T) {
 	damaged := whole[0] + "{\"step\":1,\"los\n" + whole[2] + whole[3]
 	put(t, fsys, damaged)
 
-	_, err := metrics.OpenJSONL(fsys, "metrics.jsonl", 4)
+	_, err := metrics.OpenJSONL(fsys, "metrics.jsonl", 4, metrics.Patience{})
 	var line *metrics.LineError
 	if !errors.As(err, &line) || line.Line != 2 || line.Offset != int64(len(whole[0])) {
 		t.Errorf("got %v", err)
@@ -202,7 +205,7 @@ func TestDamage(t *testing.T) {
 		t.Error("the file was changed")
 	}
 	put(t, fsys, whole[0]+whole[2]+whole[1]+whole[3])
-	if _, err := metrics.OpenJSONL(fsys, "metrics.jsonl", 4); err == nil || !strings.Contains(err.Error(), "step 1 comes after step 2") {
+	if _, err := metrics.OpenJSONL(fsys, "metrics.jsonl", 4, metrics.Patience{}); err == nil || !strings.Contains(err.Error(), "step 1 comes after step 2") {
 		t.Errorf("lines out of order: %v", err)
 	}
 	run(t, fsys, 1, 4, 0) // what comes before the damage can be resumed from
@@ -226,7 +229,7 @@ func TestFullDisk(t *testing.T) {
 		if (s >= 3) != errors.Is(err, noSpace) {
 			t.Fatalf("step %d: %v", s, err)
 		}
-		if err != nil && (!strings.Contains(err.Error(), "metrics.jsonl") || !strings.Contains(err.Error(), "step 3")) {
+		if s == 3 && (!strings.Contains(err.Error(), "metrics.jsonl") || !strings.Contains(err.Error(), "step 3")) {
 			t.Errorf("%v names neither the file nor the step", err)
 		}
 	}
@@ -236,6 +239,103 @@ func TestFullDisk(t *testing.T) {
 	same(t, mem, 3)
 	run(t, mem, 3, 5, 0)
 	same(t, mem, 5)
+}
+
+// A disk that refuses any one operation, or all for a while, costs nothing: in the end the file is that of a run without
+// trouble, and what a Flush took for durable survives a power cut. A sync that fails loses what was not durable, as the
+// kernel's does, though a second one may succeed.
+func TestDiskRefusesForAWhile(t *testing.T) {
+	const steps = 8
+	try := func(t *testing.T, from, width int, cut bool) (met bool) {
+		mem := vfs.NewCrashableMem()
+		put(t, mem, "")
+		at, armed, durable := -1, false, ""
+		fsys := vfs.WithErrors(mem, func(op vfs.Op) error {
+			if !armed || op.Kind == vfs.OpClose {
+				return nil
+			}
+			if at++; at < from || at >= from+width {
+				return nil
+			}
+			if op.Kind == vfs.OpSync && op.Path == "metrics.jsonl" {
+				put(t, mem, durable)
+			}
+			met = true
+			return syscall.ENOSPC
+		})
+		var said []error
+		j, err := metrics.OpenJSONL(fsys, "metrics.jsonl", 0, metrics.Patience{
+			GiveUpAfter: time.Minute, Report: func(err error) { said = append(said, err) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		armed = true
+		flushed := int64(0)
+		for s := range int64(steps) {
+			if err := j.Write(record(s, 0)); err != nil {
+				t.Fatalf("operation %d and %d more, step %d: %v", from, width-1, s, err)
+			}
+			if s%3 != 2 {
+				continue
+			}
+			switch err := j.Flush(); {
+			case err == nil:
+				flushed, durable = s+1, content(t, mem)
+			case !errors.Is(err, metrics.ErrPending):
+				t.Fatalf("operation %d: flush: %v", from, err)
+			}
+		}
+		armed = false
+		if cut {
+			mem.Crash(nil)
+			if n := int64(len(read(t, content(t, mem)))); n < flushed {
+				t.Fatalf("operation %d and %d more: %d records after a power cut, %d were flushed", from, width-1, n, flushed)
+			}
+			return met
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		same(t, mem, steps)
+		if met && (len(said) != 2 || said[0] == nil || said[1] != nil) {
+			t.Errorf("operation %d and %d more: said %v, want one warning and its end", from, width-1, said)
+		}
+		return met
+	}
+	for _, width := range []int{1, 3, 8} {
+		for _, cut := range []bool{false, true} {
+			for from := 0; try(t, from, width, cut); from++ {
+			}
+		}
+	}
+}
+
+// Patience has an end: then the error is that of the disk, and nothing more is written.
+func TestPatienceEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fsys := vfs.WithErrors(vfs.NewCrashableMem(), func(op vfs.Op) error {
+			if op.Kind == vfs.OpWrite || op.Kind == vfs.OpSync {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		j, err := metrics.OpenJSONL(fsys, "metrics.jsonl", 0, metrics.Patience{GiveUpAfter: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for s := range int64(60) {
+			if err := j.Write(record(s, 0)); err != nil {
+				t.Fatalf("step %d, after %d s: %v", s, s, err)
+			}
+			time.Sleep(time.Second)
+		}
+		for _, err := range []error{j.Write(record(60, 0)), j.Flush(), j.Close()} {
+			if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, metrics.ErrPending) {
+				t.Errorf("after a minute: %v", err)
+			}
+		}
+	})
 }
 
 func TestRecords(t *testing.T) {
@@ -287,7 +387,7 @@ func FuzzRecords(f *testing.F) {
 		}
 		fsys := vfs.NewCrashableMem()
 		put(t, fsys, text)
-		j, err := metrics.OpenJSONL(fsys, "metrics.jsonl", step)
+		j, err := metrics.OpenJSONL(fsys, "metrics.jsonl", step, metrics.Patience{})
 		kept := content(t, fsys)
 		if err != nil {
 			if kept != text {
@@ -311,4 +411,40 @@ func FuzzRecords(f *testing.F) {
 			t.Fatalf("opened again: %q, then %q", kept, again)
 		}
 	})
+}
+
+// Tail reads the end of a file, whatever its length, and no more of it than needed.
+func TestTail(t *testing.T) {
+	fsys := vfs.NewCrashableMem()
+	const steps = 2000 // some 500 kB: several times what is read at first
+	run(t, fsys, 0, steps, 0)
+	put(t, fsys, content(t, fsys)+"{\"step\":2000,\"los") // being written
+	for _, test := range []struct {
+		last  int64
+		n     int
+		first int64 // of what is expected, up to last
+	}{{steps, 1, steps - 1}, {1500, 200, 1301}, {1500, 5000, 0}, {3, 200, 0}, {steps - 1, steps, 0}, {100, 90, 11}} {
+		records, err := metrics.Tail(fsys, "metrics.jsonl", test.last, test.n)
+		last := min(test.last, steps-1)
+		if err != nil || int64(len(records)) != last-test.first+1 || records[0].Step != test.first || records[len(records)-1].Step != last {
+			t.Errorf("%d up to %d: %d records, %v", test.n, test.last, len(records), err)
+		}
+	}
+	var read int64
+	counting := vfs.WithErrors(fsys, func(op vfs.Op) error {
+		if op.Kind == vfs.OpRead {
+			read++
+		}
+		return nil
+	})
+	if _, err := metrics.Tail(counting, "metrics.jsonl", steps, 1); err != nil || read > 3 {
+		t.Errorf("%d reads for one record, %v", read, err)
+	}
+	put(t, fsys, "x\n")
+	if _, err := metrics.Tail(fsys, "metrics.jsonl", 5, 1); err == nil || !strings.Contains(err.Error(), "metrics.jsonl") {
+		t.Errorf("damaged: %v", err)
+	}
+	if _, err := metrics.Tail(fsys, "none", 5, 1); err == nil {
+		t.Error("no file, no error")
+	}
 }

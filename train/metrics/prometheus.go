@@ -54,7 +54,8 @@ func OpenPrometheus(address string) (*Prometheus, error) {
 		{"tokens_per_second", "Training speed.", func(r Record) float64 { return float64(r.TokensPerSecond) }},
 		{"mfu", "Model FLOPs utilization, 0 to 1; NaN where the device's peak is not known.", func(r Record) float64 { return float64(r.MFU) }},
 		{"batch_tokens", "Tokens of the newest update.", func(r Record) float64 { return float64(r.BatchTokens) }},
-		{"skipped_updates", "Updates skipped because the gradient was not finite.", func(r Record) float64 { return float64(r.Skipped) }},
+		{"skipped_updates", "Updates left out: not finite, a spike, or near one.", func(r Record) float64 { return float64(r.Skipped) }},
+		{"spikes", "Updates whose loss or gradient norm was far beyond those before.", func(r Record) float64 { return float64(r.Spikes) }},
 		{"step_seconds", "Time of the newest update.", func(r Record) float64 { return float64(r.StepMS) / 1e3 }},
 		{"data_wait_seconds", "Part of it spent waiting for the batch.", func(r Record) float64 { return float64(r.DataWaitMS) / 1e3 }},
 	} {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+
+	"pretrain/internal/vfs"
 )
 
 // maxLine bounds what a damaged file without line ends can make the reader hold. A record is a few hundred bytes, and some
@@ -40,6 +42,40 @@ func Records(r io.Reader) iter.Seq2[Record, error] {
 			if !yield(record, err) || err != nil {
 				return
 			}
+		}
+	}
+}
+
+// Tail reads the last n records of a file up to a step, and of the file no more than it takes.
+func Tail(fsys vfs.FS, path string, step int64, n int) ([]Record, error) {
+	file, err := fsys.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	for size := int64(maxLine); ; size *= 2 {
+		from := max(0, info.Size()-size)
+		in := bufio.NewReaderSize(io.NewSectionReader(file, from, info.Size()-from), maxLine)
+		if from > 0 { // most likely in the middle of a line
+			if _, err := in.ReadSlice('\n'); err != nil {
+				return nil, fmt.Errorf("read %s: %w", path, err)
+			}
+		}
+		var records []Record
+		for r, err := range Records(in) {
+			if err != nil {
+				return nil, fmt.Errorf("read %s from byte %d: %w", path, from, err)
+			}
+			if r.Step <= step {
+				records = append(records, r)
+			}
+		}
+		if from == 0 || len(records) >= n {
+			return records[max(0, len(records)-n):], nil
 		}
 	}
 }

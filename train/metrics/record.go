@@ -54,8 +54,12 @@ type Record struct {
 	Phase string `json:"phase"`
 	// BatchTokens trained on by this update.
 	BatchTokens int64 `json:"batch_tokens"`
-	// Skipped is how many updates of the run so far were skipped because the gradient was not finite.
+	// Skipped is how many updates of the run so far were left out: the loss or gradient was not finite or a spike, or a
+	// rollback left out the steps around one.
 	Skipped int64 `json:"skipped"`
+	// Spikes is how many there were so far: updates whose loss or gradient norm was far beyond the steps before, or not
+	// finite. 0 where spikes.policy is off.
+	Spikes int64 `json:"spikes"`
 	// Epoch is how often each source has been gone through so far: 1.5 is once and a half.
 	Epoch map[string]float64 `json:"epoch"`
 	// StepMS is the wall-clock time from the end of the update before to the end of this one, in milliseconds.

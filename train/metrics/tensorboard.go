@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"maps"
 	"math"
 	"path/filepath"
@@ -18,34 +17,45 @@ import (
 // TensorBoard is a sink that writes an event file TensorBoard reads: TFRecord framing around protobuf Event messages, which
 // are few and simple enough to write by hand.
 type TensorBoard struct {
-	path string
-	file vfs.File
+	file *appendFile
 	buf  []byte
-	err  error
 }
 
+// eventFile is the name of an event file; TensorBoard knows them by "tfevents" and reads them in the order of their names.
+const eventFile = "events.out.tfevents.%d.step%09d"
+
 // OpenTensorBoard begins an event file in dir for a run that goes on with update step. Every process has its own file, and
-// says from which step on TensorBoard is to forget what earlier files have.
-func OpenTensorBoard(fsys vfs.FS, dir string, step int64) (*TensorBoard, error) {
+// says from which step on TensorBoard is to forget what earlier files have. Its name comes after theirs, also where the
+// clock was set back.
+func OpenTensorBoard(fsys vfs.FS, dir string, step int64, patience Patience) (*TensorBoard, error) {
 	if err := vfs.MkdirAllSync(fsys, dir); err != nil {
 		return nil, fmt.Errorf("open TensorBoard folder: %w", err)
 	}
-	// TensorBoard knows event files by "tfevents" in their names and reads them in the names' order.
-	stamp := time.Now()
-	path := filepath.Join(dir, fmt.Sprintf("events.out.tfevents.%d.step%09d", stamp.UnixNano(), step))
-	if _, err := fsys.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("open TensorBoard file %s: it exists already", path)
+	entries, err := fsys.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open TensorBoard folder: %w", err)
 	}
-	file, err := fsys.Create(path)
+	now := time.Now()
+	stamp := now.UnixNano()
+	for _, e := range entries {
+		var other, from int64
+		if _, err := fmt.Sscanf(e.Name(), eventFile, &other, &from); err == nil {
+			stamp = max(stamp, other+1)
+		}
+	}
+	path := filepath.Join(dir, fmt.Sprintf(eventFile, stamp, step))
+	file, err := openAppend(fsys, path, patience)
 	if err != nil {
 		return nil, fmt.Errorf("open TensorBoard file: %w", err)
 	}
-	t := &TensorBoard{path: path, file: file, err: fsys.SyncDir(dir)}
-	_ = t.write(appendBytes(appendTime(nil, stamp), 3, []byte("brain.Event:2"))) // Event.file_version
-	start := appendVarint(nil, 1, 1)                                             // SessionLog.status = START
-	_ = t.write(appendBytes(appendVarint(appendTime(nil, stamp), 2, uint64(step)), 7, start))
-	if t.err != nil {
-		return nil, errors.Join(t.err, file.Close())
+	t := &TensorBoard{file: file}
+	start := appendVarint(nil, 1, 1) // SessionLog.status = START
+	err = errors.Join(
+		t.write(appendBytes(appendTime(nil, now), 3, []byte("brain.Event:2"))), // Event.file_version
+		t.write(appendBytes(appendVarint(appendTime(nil, now), 2, uint64(step)), 7, start)),
+	)
+	if err != nil {
+		return nil, errors.Join(err, file.file.Close())
 	}
 	return t, nil
 }
@@ -66,6 +76,9 @@ func (t *TensorBoard) Write(r Record) error {
 		{"speed/tokens_per_second", float64(r.TokensPerSecond)},
 		{"speed/step_ms", float64(r.StepMS)},
 		{"speed/data_wait_ms", float64(r.DataWaitMS)},
+	}
+	if r.Spikes > 0 { // most runs have no need of the chart
+		scalars = append(scalars, scalar{"train/spikes", float64(r.Spikes)})
 	}
 	if !math.IsNaN(float64(r.MFU)) {
 		scalars = append(scalars, scalar{"speed/mfu", float64(r.MFU)})
@@ -89,30 +102,30 @@ func (t *TensorBoard) Write(r Record) error {
 
 // Flush implements [Sink].
 func (t *TensorBoard) Flush() error {
-	if t.err == nil {
-		if err := t.file.Sync(); err != nil {
-			t.err = fmt.Errorf("flush TensorBoard file %s: %w", t.path, err)
-		}
+	if err := t.file.flush(); err != nil {
+		return fmt.Errorf("flush TensorBoard file %s: %w", t.file.path, err)
 	}
-	return t.err
+	return nil
 }
 
 // Close implements [Sink].
-func (t *TensorBoard) Close() error { return errors.Join(t.Flush(), t.file.Close()) }
+func (t *TensorBoard) Close() error {
+	if err := t.file.close(); err != nil {
+		return fmt.Errorf("close TensorBoard file %s: %w", t.file.path, err)
+	}
+	return nil
+}
 
 // write frames one Event as a TFRecord: its length, the length's checksum, the event, its checksum.
 func (t *TensorBoard) write(event []byte) error {
-	if t.err != nil {
-		return t.err
-	}
 	b := binary.LittleEndian.AppendUint64(t.buf[:0], uint64(len(event)))
 	b = binary.LittleEndian.AppendUint32(b, maskedCRC(b))
 	b = append(b, event...)
 	t.buf = binary.LittleEndian.AppendUint32(b, maskedCRC(event))
-	if _, err := t.file.Write(t.buf); err != nil {
-		t.err = fmt.Errorf("write TensorBoard file %s: %w", t.path, err)
+	if err := t.file.write(t.buf); err != nil {
+		return fmt.Errorf("write TensorBoard file %s: %w", t.file.path, err)
 	}
-	return t.err
+	return nil
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -29,11 +29,11 @@ type training struct {
 	first   Record // of this process, with the time it arrived: the time left is reckoned from here
 	since   time.Time
 	printed time.Time
-	skipped int64
+	last    Record // the one before
 }
 
 // Training is a sink that shows the run on the console: a bar with loss, learning rate, tokens/s, MFU and the time left
-// on a terminal, lines with the same elsewhere. Validations and skipped updates have a line of their own on both.
+// on a terminal, lines with the same elsewhere. Validations, spikes and updates that were not finite have a line of their own on both.
 func (c *Console) Training(t Training) Sink { return &training{Training: t, console: c} }
 
 // Write implements [Sink]. A display that cannot be drawn is not an error.
@@ -41,13 +41,13 @@ func (t *training) Write(r Record) error {
 	now := time.Now()
 	begins := t.since.IsZero()
 	if begins {
-		t.first, t.since, t.skipped = r, now, r.Skipped
+		t.first, t.since, t.last = r, now, r
 		if t.console.terminal {
 			t.bar = t.console.bar(t.Steps, progressbar.OptionShowCount(), progressbar.OptionShowDescriptionAtLineEnd(),
 				progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false)) // ours knows of resumes and tokens
 		}
 	}
-	event := r.Eval != nil || r.Skipped > t.skipped
+	event := r.Eval != nil || t.trouble(r) != ""
 	switch {
 	case t.bar != nil:
 		if event {
@@ -61,7 +61,7 @@ func (t *training) Write(r Record) error {
 		t.Every > 0 && now.Sub(t.printed) >= t.Every:
 		t.print(r, now)
 	}
-	t.skipped = r.Skipped
+	t.last = r
 	return nil
 }
 
@@ -76,13 +76,27 @@ func (t *training) print(r Record, now time.Time) {
 	if r.Eval != nil {
 		fields = append(fields, fmt.Sprintf("val_loss %.4f", float64(r.ValLoss)), fmt.Sprintf("val_bpb %.4f", float64(r.ValBPB)))
 	}
-	if r.Skipped > t.skipped {
-		fields = append(fields, fmt.Sprintf("gradient not finite: update skipped (%d so far)", r.Skipped))
+	if text := t.trouble(r); text != "" {
+		fields = append(fields, text)
 	}
 	if r.DataWaitMS >= .1*r.StepMS && r.DataWaitMS >= 1 {
 		fields = append(fields, fmt.Sprintf("waited %.0fms for data", float64(r.DataWaitMS)))
 	}
 	fmt.Fprintln(t.console.w, strings.Join(append(fields, t.left(r, now)...), "  "))
+}
+
+// trouble is what went wrong with an update, "" if nothing did or all is as planned: also in the steps that a rollback
+// leaves out, which are many.
+func (t *training) trouble(r Record) string {
+	switch sum := float64(r.Loss + r.GradNorm); {
+	case r.Skipped == t.last.Skipped:
+		return ""
+	case math.IsNaN(sum) || math.IsInf(sum, 0):
+		return fmt.Sprintf("gradient not finite: update skipped (%d so far)", r.Skipped)
+	case r.Spikes > t.last.Spikes:
+		return fmt.Sprintf("spike: update skipped (%d so far)", r.Spikes)
+	}
+	return ""
 }
 
 func (t *training) numbers(r Record) []string {

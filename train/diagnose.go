@@ -1,0 +1,106 @@
+package train
+
+import (
+	"fmt"
+	"math"
+
+	"pretrain/train/feed"
+
+	"github.com/gomlx/compute/dtypes"
+	g "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// Diagnosis is what a batch does to the model, in parts.
+type Diagnosis struct {
+	// GradNorms are the L2 norms of the parameters' gradients, in layout order, before clipping.
+	GradNorms []float32
+	// ResidualRMS is the root mean square of the residual stream's elements after the embedding and after each layer.
+	ResidualRMS []float32
+	// Nats is the mean loss of each sequence's targets that count; 0 where none does.
+	Nats []float32
+}
+
+// probe are the programs of [Program.Diagnose], compiled when it is first called.
+type probe struct {
+	norms   *g.Exec // (gradients…) → [P]
+	forward *g.Exec // (batch…, parameters…) → ([L+1] mean squares, [B] nats)
+}
+
+func (p *Program) newProbe() (probe probe, err error) {
+	probe.norms, err = g.NewExec(p.backend, func(grads []*g.Node) *g.Node {
+		norms := make([]*g.Node, len(grads))
+		for i, grad := range grads {
+			norms[i] = g.Sqrt(g.ReduceAllSum(g.Square(grad)))
+		}
+		return g.Stack(norms, 0)
+	})
+	if err == nil {
+		probe.forward, err = g.NewExec(p.backend, p.buildForward)
+	}
+	return probe, err
+}
+
+// buildForward is (batch…, parameters…) → (mean square of the residual stream after the embedding and each layer [L+1],
+// mean loss of each sequence [B]).
+func (p *Program) buildForward(inputs []*g.Node) []*g.Node {
+	sequences, seqLen := inputs[1].Shape().Dimensions[0], inputs[1].Shape().Dimensions[1]
+	in, targets, weights, params := p.splitBatch(inputs)
+	w := p.weights(params)
+	var squares []*g.Node
+	for _, x := range p.decoder.Residuals(w, in) {
+		squares = append(squares, g.ReduceAllMean(g.Square(x)))
+	}
+	hidden, _ := p.decoder.Hidden(w, in)
+	counted := g.ConvertDType(g.GreaterThan(weights, g.ZerosLike(weights)), dtypes.Float32)
+	nats := g.Mul(counted, p.head.PerToken(hidden, w[p.decoder.OutputName()], targets))
+	perSequence := func(x *g.Node) *g.Node { return g.ReduceSum(g.Reshape(x, sequences, seqLen), -1) }
+	return []*g.Node{g.Stack(squares, 0), g.Div(perSequence(nats), g.MaxScalar(perSequence(counted), 1))}
+}
+
+// Diagnose measures a batch against the state, which stays as it is. It takes the time of a step and a half, and compiles
+// two or three programs the first time; with a micro-batch more of gradients than a step it may not fit the device.
+func (p *Program) Diagnose(s *State, batches []*feed.Batch) (d Diagnosis, err error) {
+	sums, err := p.sumGradients(s, batches)
+	if err != nil {
+		return d, err
+	}
+	out, err := p.probe.norms.Call(sums[1:]...)
+	if err != nil {
+		return d, fmt.Errorf("gradient norms: %w", err)
+	}
+	if d.GradNorms, err = tensors.CopyFlatData[float32](out[0]); err != nil {
+		return d, err
+	}
+	var squares []float64
+	for _, b := range batches {
+		args := p.batchArgs(b)
+		for _, t := range s.Tensors[:p.layout.NumParams()] {
+			args = append(args, t)
+		}
+		out, err := p.probe.forward.Call(args...)
+		if err != nil {
+			return d, fmt.Errorf("activations: %w", err)
+		}
+		mean, err := tensors.CopyFlatData[float32](out[0])
+		if err != nil {
+			return d, err
+		}
+		nats, err := tensors.CopyFlatData[float32](out[1])
+		if err != nil {
+			return d, err
+		}
+		if squares == nil {
+			squares = make([]float64, len(mean))
+		}
+		for i, v := range mean {
+			squares[i] += float64(v) / float64(len(batches))
+		}
+		d.Nats = append(d.Nats, nats...)
+	}
+	d.ResidualRMS = make([]float32, len(squares))
+	for i, v := range squares {
+		d.ResidualRMS[i] = float32(math.Sqrt(v))
+	}
+	return d, nil
+}
