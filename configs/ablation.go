@@ -133,7 +133,7 @@ func (a *Ablation) resolve(d *decoder, name string, o AblationOverrides) error {
 			}
 			add(s.Key+"="+string(s.Value), at)
 		}
-		r, err := load(a.Base, append(slices.Clone(av.Sets), fmt.Sprintf("seed=%d", a.Seeds[0])), o.Files)
+		r, err := resolve(readDraft(nil, a.Base, append(slices.Clone(av.Sets), fmt.Sprintf("seed=%d", a.Seeds[0])), o.Files))
 		var bad *Error
 		if errors.As(err, &bad) {
 			for _, p := range bad.Problems {

@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"time"
+
+	"pretrain/internal/gpu"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -32,45 +33,13 @@ func givenPeak(o Options) (flops float64, source string, err error) {
 	return flops, PeakEnv, nil
 }
 
-// peaks are dense bf16 tensor-core peaks with float32 accumulation, in TFLOP/s, from NVIDIA's data sheets and
-// architecture white papers (which print the double, for 2:4 sparsity, on many). A longer name goes before its prefix.
-var peaks = []struct {
-	name   string
-	tflops float64
-}{
-	{"B200", 2250},
-	{"GH200", 989.5},
-	{"H200 NVL", 835.5},
-	{"H200", 989.5},
-	{"H100 PCIe", 756},
-	{"H100 NVL", 835.5},
-	{"H100", 989.5}, // SXM, "H100 80GB HBM3"
-	{"A100", 312},
-	{"A800", 312},
-	{"A40", 149.7},
-	{"A30", 165},
-	{"A10G", 70},
-	{"A10", 125},
-	{"L40S", 362},
-	{"L40", 181},
-	{"L4", 121},
-	{"RTX A6000", 154.8},
-	{"GeForce RTX 5090", 209.5},
-	{"GeForce RTX 4090", 165.2},
-	{"GeForce RTX 3090 Ti", 80},
-	{"GeForce RTX 3090", 71},
-}
-
 // tablePeak looks a GPU up by the name that its driver gives; an unknown one, or a slice of one (MIG), has no peak.
 func tablePeak(name string) (flops float64, source string) {
-	short := strings.TrimPrefix(strings.TrimPrefix(name, "NVIDIA "), "Tesla ")
-	for _, p := range peaks {
-		rest, ok := strings.CutPrefix(short, p.name)
-		if ok && (rest == "" || rest[0] == ' ' || rest[0] == '-') && !strings.Contains(rest, "MIG") {
-			return p.tflops * 1e12, "data sheet of " + p.name + ", bf16 dense"
-		}
+	g, ok := gpu.ByDriverName(name)
+	if !ok {
+		return 0, ""
 	}
-	return 0, ""
+	return g.FLOPS(), "data sheet of " + g.Name + ", bf16 dense"
 }
 
 // MeasurePeak measures what matrix products reach on device 0, in bf16 with float32 output: the practical peak of a
