@@ -11,7 +11,6 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
-	"pretrain/internal/units"
 	"pretrain/train/ablate"
 )
 
@@ -182,19 +181,6 @@ func (v AblationVariant) Order(baseline AblationVariant) ablate.Order {
 
 // BaselineVariant is the variant that the others are compared with.
 func (a *Ablation) BaselineVariant() AblationVariant {
-	for _, v := range a.Variants {
-		if v.Name == a.Baseline {
-			return v
-		}
-	}
-	return a.Variants[0]
-}
-
-// TokensInAll is what all runs train on.
-func (a *Ablation) TokensInAll() units.Tokens {
-	var n int64
-	for _, v := range a.Variants {
-		n += v.Resolved.Derived.Tokens * int64(len(a.Seeds))
-	}
-	return units.Tokens(n)
+	i := slices.IndexFunc(a.Variants, func(v AblationVariant) bool { return v.Name == a.Baseline })
+	return a.Variants[max(0, i)]
 }

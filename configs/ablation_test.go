@@ -97,8 +97,8 @@ variants:
 	if order := a.Variants[2].Order(a.BaselineVariant()); order != ablate.OtherBatches {
 		t.Errorf("another batch size: %s", order)
 	}
-	if order := a.Variants[1].Order(a.BaselineVariant()); order != ablate.SameOrder {
-		t.Errorf("other prompts: %s", order)
+	if order := a.Variants[1].Order(a.BaselineVariant()); order != ablate.OtherData {
+		t.Errorf("a source less: %s", order)
 	}
 	// A problem that all variants share is reported once, where it stands.
 	path = write("bad.yaml", "base: quickstart\nset:\n  schedule.peak_lr: -1\nvariants:\n  grid: {batch.tokens: [2048tok, 4096tok]}\n")

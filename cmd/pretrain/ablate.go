@@ -100,6 +100,9 @@ func runAblation(ctx context.Context, o ablateOptions, stdout, stderr io.Writer)
 	if err != nil {
 		return err
 	}
+	if config.Halving.On() && o.ranks > 1 {
+		return usagef("--ranks %d: with halving the runs of a rung must all be there to judge it; share the folder without --ranks instead", o.ranks)
+	}
 	if o.out == "" {
 		o.out = filepath.Join("runs", "ablations", config.Name)
 	}

@@ -19,31 +19,54 @@ import (
 )
 
 // train makes the runs that are this rank's and not finished. Each is a child process of its own, so that one that dies takes
-// nothing with it. failed counts the runs whose process ended with an error now.
+// nothing with it. Under successive halving it does so rung by rung. failed counts the runs whose process ended with an error
+// now.
 func (a *ablation) train(ctx context.Context) (failed int, err error) {
-	var todo []ablate.Run
-	done := 0
 	outcomes, err := ablate.Collect(a.dir, a.runs)
 	if err != nil {
 		return 0, err
 	}
+	mine, done := 0, 0
 	for i, o := range outcomes {
-		switch {
-		case !a.mine(i):
-		case o.Status == ablate.Missing || o.Status == ablate.Partial:
-			todo = append(todo, o.Run)
-		case o.Status == ablate.Failed:
+		if !a.mine(i) {
+			continue
+		}
+		mine++
+		switch o.Status {
+		case ablate.Failed:
 			a.say("%s seed %d failed %d times and is left out; delete %s to try again: %s", o.Variant, o.Seed, o.Attempts, filepath.Join(a.dir, o.Dir()), o.Error)
-		default:
+		case ablate.Done, ablate.Diverged:
 			done++
 		}
 	}
-	a.say("%d runs, %d of them finished", done+len(todo), done)
-	return a.makeRuns(ctx, todo)
+	a.say("%d runs, %d of them finished", mine, done)
+	for until, left := 0.0, 0; ; {
+		variants := a.Expand()
+		race := a.Halving.Judge(variants, a.BaselineOf(variants), outcomes)
+		var todo []ablate.Run
+		for i, o := range outcomes {
+			ended := o.Status == ablate.Done || o.Status == ablate.Diverged || o.Status == ablate.Failed
+			if _, there := o.Reached(race.Until); a.mine(i) && !ended && !(there && race.Until < 1) && race.Dropped[o.Variant] == 0 {
+				todo = append(todo, o.Run)
+			}
+		}
+		if len(todo) == 0 || race.Until == until && len(todo) == left { // what is missing is under way elsewhere
+			return failed, nil
+		}
+		if until, left = race.Until, len(todo); a.Halving.On() {
+			a.say("%d runs to %.3g%% of their length", left, 100*until)
+		}
+		if failed, err = a.makeRuns(ctx, todo, race.Until); err != nil || failed > 0 || race.Until == 1 {
+			return failed, err
+		}
+		if outcomes, err = ablate.Collect(a.dir, a.runs); err != nil {
+			return 0, err
+		}
+	}
 }
 
-// makeRuns makes runs, up to --jobs at a time.
-func (a *ablation) makeRuns(ctx context.Context, todo []ablate.Run) (failed int, err error) {
+// makeRuns makes runs, up to --jobs at a time, each to a share of its steps.
+func (a *ablation) makeRuns(ctx context.Context, todo []ablate.Run, until float64) (failed int, err error) {
 	var mu sync.Mutex // of all below
 	var errs []error
 	next, ended, begin := 0, 0, time.Now()
@@ -59,7 +82,7 @@ func (a *ablation) makeRuns(ctx context.Context, todo []ablate.Run) (failed int,
 				run := todo[next]
 				next++
 				mu.Unlock()
-				end, err := a.make(ctx, run)
+				end, err := a.make(ctx, run, until)
 				mu.Lock()
 				ended++
 				switch {
@@ -97,7 +120,7 @@ type ending struct {
 // make makes one run, or goes on with it. It is claimed by a lock in the run directory, which the system releases if this
 // process dies; the child then still holds the run directory's own lock. A run that is held in either way is left to its
 // holder. An error is one of the ablation, not of the run.
-func (a *ablation) make(ctx context.Context, run ablate.Run) (ending, error) {
+func (a *ablation) make(ctx context.Context, run ablate.Run, until float64) (ending, error) {
 	elsewhere := ending{text: "under way in another process"}
 	dir := filepath.Join(a.dir, run.Dir())
 	claim := filepath.Join(dir, "claim")
@@ -130,7 +153,12 @@ func (a *ablation) make(ctx context.Context, run ablate.Run) (ending, error) {
 	if err != nil {
 		return ending{}, err
 	}
-	ended := a.child(ctx, run, log)
+	reached, stop := context.WithCancel(ctx)
+	defer stop()
+	if until < 1 {
+		go a.watch(reached, stop, run, until)
+	}
+	ended := a.child(reached, run, log)
 	if ctx.Err() != nil {
 		return ending{text: "interrupted"}, nil // it is saved
 	}
@@ -138,7 +166,11 @@ func (a *ablation) make(ctx context.Context, run ablate.Run) (ending, error) {
 	if err != nil {
 		return ending{}, err
 	}
-	switch o := outcomes[0]; o.Status {
+	o := outcomes[0]
+	if p, ok := o.Reached(until); ok && until < 1 {
+		return ending{text: fmt.Sprintf("%.4f bpb at step %d", float64(p.BPB), p.Step)}, nil
+	}
+	switch o.Status {
 	case ablate.Done:
 		return ending{text: fmt.Sprintf("%.4f bpb, %.0f s", float64(o.BPB), o.Seconds)}, nil
 	case ablate.Diverged:
@@ -180,6 +212,27 @@ func (a *ablation) child(ctx context.Context, run ablate.Run, log *os.File) erro
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 	return c.Run()
+}
+
+// watch calls stop when the run has its validation at a share of its steps. The run may go some steps further until it is
+// saved, to no effect: it is judged by that validation.
+func (a *ablation) watch(ctx context.Context, stop func(), run ablate.Run, until float64) {
+	for pause := 100 * time.Millisecond; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		begin := time.Now()
+		outcomes, err := ablate.Collect(a.dir, []ablate.Run{run})
+		if err != nil {
+			return // it is reported when the run has ended
+		}
+		if _, ok := outcomes[0].Reached(until); ok {
+			stop()
+		}
+		pause = max(pause, 20*time.Since(begin)) // reading a long run's metrics takes a while
+	}
 }
 
 // isHeld reports whether a lock was refused because another process has it.

@@ -55,14 +55,8 @@ type Point struct {
 	Step   int64          `json:"step"` // updates made
 	Tokens int64          `json:"tokens"`
 	BPB    metrics.Number `json:"bpb"`
-}
-
-// SourceResult is the validation of one source.
-type SourceResult struct {
-	Loss   metrics.Number `json:"loss"`
-	BPB    metrics.Number `json:"bpb"`
-	Tokens int64          `json:"tokens"`
-	Bytes  int64          `json:"bytes"`
+	// Sources has the bits per byte of each source, where there are several.
+	Sources map[string]metrics.Number `json:"sources,omitempty"`
 }
 
 // Outcome is what became of a run.
@@ -76,30 +70,31 @@ type Outcome struct {
 	Loss metrics.Number `json:"val_loss"`
 	BPB  metrics.Number `json:"val_bpb"`
 	// Sources has the last validation of each source, by name; empty where there is one only.
-	Sources map[string]SourceResult `json:"val_sources,omitempty"`
+	Sources map[string]metrics.SourceEval `json:"val_sources,omitempty"`
 	// TrainLoss is smoothed over about the last 50 steps.
 	TrainLoss metrics.Number `json:"train_loss"`
-	// Area under the validation curve; see [area].
-	Area            metrics.Number `json:"area"`
-	TokensPerSecond metrics.Number `json:"tokens_per_second"`
-	Seconds         float64        `json:"seconds"`
-	Attempts        int            `json:"attempts,omitempty"` // that failed
-	Error           string         `json:"error,omitempty"`    // of the last one
-	Curve           []Point        `json:"curve"`
+	// Area under the validation curve, as the mean bits per byte; SourceAreas is that of each source.
+	Area            metrics.Number            `json:"area"`
+	SourceAreas     map[string]metrics.Number `json:"source_areas,omitempty"`
+	TokensPerSecond metrics.Number            `json:"tokens_per_second"`
+	Seconds         float64                   `json:"seconds"`
+	Attempts        int                       `json:"attempts,omitempty"` // that failed
+	Error           string                    `json:"error,omitempty"`    // of the last one
+	Curve           []Point                   `json:"curve"`
 
 	firstLoss float64 // of the first step, before anything is learnt
 }
 
 // result is the part of a run's result.json that is read here.
 type result struct {
-	Step            int64                   `json:"step"`
-	Tokens          int64                   `json:"tokens"`
-	TrainLoss       metrics.Number          `json:"train_loss"`
-	ValLoss         metrics.Number          `json:"val_loss"`
-	ValBPB          metrics.Number          `json:"val_bpb"`
-	Sources         map[string]SourceResult `json:"val_sources"`
-	TokensPerSecond metrics.Number          `json:"tokens_per_second"`
-	Seconds         float64                 `json:"seconds"`
+	Step            int64                         `json:"step"`
+	Tokens          int64                         `json:"tokens"`
+	TrainLoss       metrics.Number                `json:"train_loss"`
+	ValLoss         metrics.Number                `json:"val_loss"`
+	ValBPB          metrics.Number                `json:"val_bpb"`
+	Sources         map[string]metrics.SourceEval `json:"val_sources"`
+	TokensPerSecond metrics.Number                `json:"tokens_per_second"`
+	Seconds         float64                       `json:"seconds"`
 }
 
 // Collect reads what became of the runs from the ablation's directory. A run that was not begun is Missing; a file that
@@ -183,9 +178,19 @@ func (o *Outcome) readCurve(path string) error {
 			o.firstLoss = float64(r.Loss)
 		}
 		o.Tokens = r.Tokens
-		if r.Eval != nil {
-			o.Curve = append(o.Curve, Point{r.Step + 1, r.Tokens, r.ValBPB})
+		if r.Eval == nil {
+			continue
 		}
+		p := Point{Step: r.Step + 1, Tokens: r.Tokens, BPB: r.ValBPB}
+		for name, s := range r.ValSources {
+			if len(r.ValSources) > 1 {
+				if p.Sources == nil {
+					p.Sources = map[string]metrics.Number{}
+				}
+				p.Sources[name] = s.BPB
+			}
+		}
+		o.Curve = append(o.Curve, p)
 	}
 	return nil
 }
@@ -200,19 +205,33 @@ func areas(outcomes []Outcome) {
 			from = max(from, float64(o.Curve[0].Tokens)/float64(o.Tokens))
 		}
 	}
-	for i, o := range outcomes {
-		if o.Status == Done {
-			outcomes[i].Area = metrics.Number(area(o.Curve, o.Tokens, from))
+	for i := range outcomes {
+		o := &outcomes[i]
+		if o.Status != Done {
+			continue
+		}
+		o.Area = o.area(from, func(p Point) metrics.Number { return p.BPB })
+		for name := range o.Sources {
+			if o.SourceAreas == nil {
+				o.SourceAreas = map[string]metrics.Number{}
+			}
+			o.SourceAreas[name] = o.area(from, func(p Point) metrics.Number {
+				if bpb, ok := p.Sources[name]; ok {
+					return bpb
+				}
+				return metrics.Unknown
+			})
 		}
 	}
 }
 
-// area is the mean of a curve from a share of the run to its end; NaN where it has fewer than two points there.
-func area(curve []Point, tokens int64, from float64) float64 {
+// area is the mean of a curve from a share of the run to its end; unknown where it has fewer than two points there.
+func (o *Outcome) area(from float64, bpb func(Point) metrics.Number) metrics.Number {
 	sum, width := 0.0, 0.0
-	for i := 1; i < len(curve); i++ {
-		x0, x1 := float64(curve[i-1].Tokens)/float64(tokens), float64(curve[i].Tokens)/float64(tokens)
-		y0, y1 := float64(curve[i-1].BPB), float64(curve[i].BPB)
+	for i := 1; i < len(o.Curve); i++ {
+		a, b := o.Curve[i-1], o.Curve[i]
+		x0, x1 := float64(a.Tokens)/float64(o.Tokens), float64(b.Tokens)/float64(o.Tokens)
+		y0, y1 := float64(bpb(a)), float64(bpb(b))
 		if x1 <= from {
 			continue
 		}
@@ -223,9 +242,9 @@ func area(curve []Point, tokens int64, from float64) float64 {
 		width += x1 - x0
 	}
 	if width == 0 {
-		return math.NaN()
+		return metrics.Unknown
 	}
-	return sum / width
+	return metrics.Number(sum / width)
 }
 
 // MaxAttempts is how often a run may fail before it is left alone: a machine may have had a bad day, a mistake in a variant

@@ -38,6 +38,8 @@ type Config struct {
 	Baseline string `yaml:"baseline"`
 	// Variants are what is compared.
 	Variants Variants `yaml:"variants"`
+	// Halving stops bad variants early. Default: none is stopped.
+	Halving Halving `yaml:"halving"`
 	// Transfer asks how well what is tuned at the smallest width serves the largest. Default: not asked.
 	Transfer Transfer `yaml:"transfer"`
 }
@@ -186,6 +188,7 @@ func (c Config) Validate() error {
 			p.Check(!slices.Contains(values[:i], v), fmt.Sprintf("variants.grid.%s[%d]", key, i), v, "each value once")
 		}
 	}
+	c.Halving.check(&p)
 	s := c.Variants.Sample
 	p.Check(s.Count >= 0 && s.Count <= 10_000, "variants.sample.count", s.Count, "0 (none) to 10000")
 	p.Check((s.Count > 0) == (len(s.Over) > 0), "variants.sample", "", "both count and over, or neither")
@@ -212,6 +215,14 @@ func (c Config) Validate() error {
 		seen[v.Name] = true
 	}
 	return p.Err()
+}
+
+// BaselineOf names the baseline among the expanded variants.
+func (c Config) BaselineOf(variants []Variant) string {
+	if c.Baseline == "" {
+		return variants[0].Name
+	}
+	return c.Baseline
 }
 
 // Names of variants, in order.

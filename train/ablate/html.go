@@ -14,8 +14,7 @@ import (
 var page string
 
 var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
-	"digits": digits, "signed": signed, "between": between, "probability": probability, "join": strings.Join,
-	"settings": settings,
+	"digits": digits, "signed": signed, "between": between, "probability": probability, "settings": settings,
 }).Parse(page))
 
 // File of a report, by its name in the ablation's folder.
@@ -41,9 +40,10 @@ func (r *Report) Files() ([]File, error) {
 	}
 	err = pageTemplate.Execute(&html, struct {
 		*Report
-		Notes []string
-		Plots []template.HTML
-	}{r, r.notes(), drawings})
+		Notes      []string
+		Plots      []template.HTML
+		SourceRows [][]string
+	}{r, r.notes(), drawings, r.sourceRows()})
 	if err != nil {
 		return nil, fmt.Errorf("write report.html: %w", err)
 	}
@@ -74,18 +74,19 @@ func (r *Report) markdown(w *bytes.Buffer) {
 		fmt.Fprintf(w, "| %s | %d/%d | %s | %s | %s | %s | %s | %s | %s |\n", v.Name, v.Done, len(v.Runs), digits(v.BPB), digits(v.SD),
 			signed(d.Mean), between(d.CI), between(d.Bootstrap), probability(d.PHolm), v.Reason)
 	}
-	fmt.Fprintf(w, "\n| variant | area | difference | 95%% interval |%s data |\n|---|---|---|---|%s---|\n",
-		columns(r.Sources, " %s |"), columns(r.Sources, "---|"))
+	w.WriteString("\n| variant | area under the curve | difference | 95% interval | data |\n|---|---|---|---|---|\n")
 	for _, v := range r.Variants {
 		diff, interval := "–", "–"
 		if v.DeltaArea != nil {
 			diff, interval = signed(v.DeltaArea.Mean), between(v.DeltaArea.CI)
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s |", v.Name, digits(v.Area), diff, interval)
-		for _, s := range r.Sources {
-			fmt.Fprintf(w, " %s |", r.sourceCell(&v, s))
-		}
-		fmt.Fprintf(w, " %s |\n", v.Order)
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s |\n", v.Name, digits(v.Area), diff, interval, v.Order)
+	}
+	if len(r.Sources) > 0 {
+		w.WriteString("\n| variant | source | bpb | difference | 95% interval | area | difference | 95% interval |\n|---|---|---|---|---|---|---|---|\n")
+	}
+	for _, row := range r.sourceRows() {
+		fmt.Fprintf(w, "| %s |\n", strings.Join(row, " | "))
 	}
 	w.WriteString("\n")
 	for _, line := range r.notes() {
@@ -97,24 +98,29 @@ func (r *Report) markdown(w *bytes.Buffer) {
 	}
 }
 
-// sourceCell is a source's mean bits per byte and its difference to the baseline.
-func (r *Report) sourceCell(v *VariantReport, source string) string {
-	bpb, ok := v.Sources[source]
-	if !ok {
-		return "–"
+// sourceRows is the table of sources: variant, source, and for the final value and the area the mean, the difference and its
+// interval.
+func (r *Report) sourceRows() [][]string {
+	var rows [][]string
+	for _, v := range r.Variants {
+		for _, name := range r.Sources {
+			m := v.Sources[name]
+			if m == nil {
+				continue
+			}
+			row := []string{v.Name, name}
+			for _, c := range []struct {
+				mean  metrics.Number
+				delta *Comparison
+			}{{m.BPB, m.Delta}, {m.Area, m.DeltaArea}} {
+				if row = append(row, digits(c.mean)); c.delta == nil {
+					row = append(row, "–", "–")
+				} else {
+					row = append(row, signed(c.delta.Mean), between(c.delta.CI))
+				}
+			}
+			rows = append(rows, row)
+		}
 	}
-	cell := digits(bpb)
-	if d := v.DeltaSources[source]; d != nil {
-		cell += " (" + signed(d.Mean) + ")"
-	}
-	return cell
-}
-
-// columns formats each source as a column.
-func columns(sources []string, format string) string {
-	var b strings.Builder
-	for _, s := range sources {
-		b.WriteString(strings.ReplaceAll(format, "%s", s))
-	}
-	return b.String()
+	return rows
 }

@@ -22,6 +22,7 @@ const (
 	Better     Verdict = "better"
 	Worse      Verdict = "worse"
 	CannotTell Verdict = "cannot tell"
+	Stopped    Verdict = "stopped"  // early, by successive halving
 	Unstable   Verdict = "unstable" // some of its runs diverged, so the mean of the others says too little
 )
 
@@ -51,29 +52,36 @@ type VariantReport struct {
 	Variant
 	// Order says which data the variant sees beside the baseline.
 	Order Order `json:"order"`
+	// Stopped is the share of the run at which the variant was stopped early; 0 where it was not.
+	Stopped float64 `json:"stopped,omitempty"`
 	// Done runs, and those that diverged, failed for good, or are not at their end.
 	Done     int `json:"done"`
 	Diverged int `json:"diverged"`
 	Failed   int `json:"failed"`
 	Missing  int `json:"missing"`
-	// BPB and Area are means over the finished runs; SD is that of BPB.
-	BPB  metrics.Number `json:"val_bpb"`
-	SD   metrics.Number `json:"sd"`
+	Measured
+	// Loss is the mean of the last validation in nats per token, SD the standard deviation of BPB between seeds.
 	Loss metrics.Number `json:"val_loss"`
-	Area metrics.Number `json:"area"`
-	// Sources has the mean bits per byte of each source.
-	Sources map[string]metrics.Number `json:"val_sources,omitempty"`
-	// Delta of the final bits per byte decides the verdict; the others are for information. Nil for the baseline.
-	Delta        *Comparison            `json:"delta,omitempty"`
-	DeltaArea    *Comparison            `json:"delta_area,omitempty"`
-	DeltaSources map[string]*Comparison `json:"delta_sources,omitempty"`
-	Verdict      Verdict                `json:"verdict"`
+	SD   metrics.Number `json:"sd"`
+	// Sources has the same for each source, where there are several.
+	Sources map[string]*Measured `json:"val_sources,omitempty"`
+	Verdict Verdict              `json:"verdict"`
 	// MoreSeeds is how many more seeds a verdict needs, if the true difference is the one seen; 0 where it is known, or
 	// more than [MostSeeds].
 	MoreSeeds int `json:"more_seeds,omitempty"`
 	// Reason is the verdict in words.
 	Reason string    `json:"reason"`
 	Runs   []Outcome `json:"runs"`
+}
+
+// Measured is the mean over a variant's finished runs, and how it differs from the baseline's.
+type Measured struct {
+	// BPB is the last validation in bits per byte; its Delta decides the verdict. Area is that under the curve.
+	BPB  metrics.Number `json:"val_bpb"`
+	Area metrics.Number `json:"area"`
+	// Delta and DeltaArea are nil for the baseline.
+	Delta     *Comparison `json:"delta,omitempty"`
+	DeltaArea *Comparison `json:"delta_area,omitempty"`
 }
 
 // Noise is what two runs differ by that differ in their seed only.
@@ -132,9 +140,10 @@ type Analysis struct {
 
 // Report analyses the outcomes.
 func (a Analysis) Report() *Report {
-	r := &Report{Name: a.Config.Name, Question: a.Config.Question, Baseline: a.baseline(), Seeds: a.Config.Seeds}
+	r := &Report{Name: a.Config.Name, Question: a.Config.Question, Baseline: a.Config.BaselineOf(a.Variants), Seeds: a.Config.Seeds}
+	race := a.Config.Halving.Judge(a.Variants, r.Baseline, a.Outcomes)
 	for i, v := range a.Variants {
-		vr := VariantReport{Variant: v, Order: a.Orders[i]}
+		vr := VariantReport{Variant: v, Order: a.Orders[i], Stopped: race.Dropped[v.Name]}
 		for _, o := range a.Outcomes {
 			if o.Variant == v.Name {
 				vr.Runs = append(vr.Runs, o)
@@ -153,7 +162,7 @@ func (a Analysis) Report() *Report {
 	base := r.Variant(r.Baseline)
 	for i := range r.Variants {
 		if v := &r.Variants[i]; v.Name != r.Baseline {
-			v.compare(base, r.Sources)
+			v.compare(base)
 		}
 	}
 	r.judge()
@@ -161,15 +170,8 @@ func (a Analysis) Report() *Report {
 	if a.Config.Transfer.Width != "" {
 		r.Transfers = transfers(r.Sweeps, a.Config.Transfer)
 	}
-	r.warn()
+	r.warn(a.Config.Halving)
 	return r
-}
-
-func (a Analysis) baseline() string {
-	if a.Config.Baseline == "" {
-		return a.Variants[0].Name
-	}
-	return a.Config.Baseline
 }
 
 // Variant by name; nil if there is none.
@@ -191,6 +193,12 @@ func sourceBPB(name string) measure {
 	return func(o Outcome) (float64, bool) {
 		s, ok := o.Sources[name]
 		return float64(s.BPB), ok && o.Status == Done
+	}
+}
+func sourceArea(name string) measure {
+	return func(o Outcome) (float64, bool) {
+		area, ok := o.SourceAreas[name]
+		return float64(area), ok && o.Status == Done
 	}
 }
 
@@ -234,9 +242,9 @@ func (v *VariantReport) summarise() {
 	for _, o := range v.Runs {
 		for name := range o.Sources {
 			if v.Sources == nil {
-				v.Sources = map[string]metrics.Number{}
+				v.Sources = map[string]*Measured{}
 			}
-			v.Sources[name] = mean(v.values(sourceBPB(name)))
+			v.Sources[name] = &Measured{BPB: mean(v.values(sourceBPB(name))), Area: mean(v.values(sourceArea(name)))}
 		}
 	}
 }
@@ -256,18 +264,15 @@ func (v *VariantReport) differences(base *VariantReport, m measure) []float64 {
 	return list
 }
 
-func (v *VariantReport) compare(base *VariantReport, sources []string) {
+func (v *VariantReport) compare(base *VariantReport) {
 	key := prng.New(1).Split("bootstrap").Split(v.Name)
-	make1 := func(m measure) *Comparison {
+	difference := func(m measure) *Comparison {
 		c := Compare(v.differences(base, m), key)
 		return &c
 	}
-	v.Delta, v.DeltaArea = make1(finalBPB), make1(runArea)
-	for _, name := range sources {
-		if v.DeltaSources == nil {
-			v.DeltaSources = map[string]*Comparison{}
-		}
-		v.DeltaSources[name] = make1(sourceBPB(name))
+	v.Delta, v.DeltaArea = difference(finalBPB), difference(runArea)
+	for name, s := range v.Sources {
+		s.Delta, s.DeltaArea = difference(sourceBPB(name)), difference(sourceArea(name))
 	}
 }
 
@@ -287,6 +292,8 @@ func (r *Report) judge() {
 			if v.Diverged > 0 {
 				v.Reason = fmt.Sprintf("the baseline; %d of %d runs diverged", v.Diverged, len(v.Runs))
 			}
+		case v.Stopped > 0:
+			v.Verdict, v.Reason = Stopped, fmt.Sprintf("stopped at %.3g%% of the run, not among the best there", 100*v.Stopped)
 		case v.Diverged > 0 && v.Done == 0:
 			v.Verdict, v.Reason = Worse, fmt.Sprintf("all %d runs diverged", v.Diverged)
 		case v.Diverged > 0:
@@ -355,11 +362,13 @@ func plural(n int) string {
 }
 
 // warn notes what stands in the way of the conclusions.
-func (r *Report) warn() {
+func (r *Report) warn(h Halving) {
 	add := func(format string, args ...any) { r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...)) }
 	missing, failed, other := 0, 0, 0
 	for _, v := range r.Variants {
-		missing, failed = missing+v.Missing, failed+v.Failed
+		if failed += v.Failed; v.Stopped == 0 {
+			missing += v.Missing
+		}
 		if v.Order == OtherData {
 			other++
 		}
@@ -375,6 +384,9 @@ func (r *Report) warn() {
 	}
 	if len(r.Seeds) == 1 {
 		add("one seed: no interval and no verdict can be given")
+	}
+	if h.On() {
+		add("variants were stopped early by their rank in the middle of the run, which favours those that are fast at first; the verdicts are on those that went on")
 	}
 	if other > 0 {
 		add("%d variants train on other tokens than the baseline (another tokenizer, sequence length or mixture): their seeds share the initial weights only, and pairing may gain nothing", other)

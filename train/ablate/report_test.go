@@ -132,3 +132,52 @@ func TestOrderOf(t *testing.T) {
 		}
 	}
 }
+
+// Of eight variants four go on at a quarter and two at half, and the baseline whatever its rank.
+func TestHalving(t *testing.T) {
+	h := Halving{Eta: 2, Rungs: 2}
+	a := simulated([]float64{8, 1, 2, 3, 4, 5, 6, 7}, 2, 0, 0, prng.New(1))
+	advance := func(dropped map[string]float64, step int64) {
+		for i := range a.Outcomes {
+			o := &a.Outcomes[i]
+			o.Steps, o.Status = 100, Partial
+			if dropped[o.Variant] == 0 {
+				o.Curve = append(o.Curve, Point{Step: step, BPB: o.BPB})
+			}
+		}
+	}
+	check := func(until float64, dropped string) Race {
+		t.Helper()
+		race := h.Judge(a.Variants, "v0", a.Outcomes)
+		var names []string
+		for _, v := range a.Variants {
+			if race.Dropped[v.Name] > 0 {
+				names = append(names, v.Name)
+			}
+		}
+		if got := strings.Join(names, " "); race.Until != until || got != dropped {
+			t.Errorf("until %v, dropped %q; want %v, %q", race.Until, got, until, dropped)
+		}
+		return race
+	}
+	check(0.25, "")
+	advance(nil, 20)
+	check(0.25, "")
+	advance(nil, 30)
+	race := check(0.5, "v5 v6 v7")
+	advance(race.Dropped, 50)
+	race = check(1, "v4 v5 v6 v7") // of v0 to v4 three go on; v0 is the last of them but the baseline
+	if race.Dropped["v3"] != 0 || race.Dropped["v4"] != 0.5 || race.Dropped["v7"] != 0.25 {
+		t.Errorf("%v", race.Dropped)
+	}
+	a.Config.Halving, a.Config.Baseline = h, "v0"
+	r := a.Report()
+	if v := r.Variant("v7"); v.Verdict != Stopped || !strings.Contains(v.Reason, "25%") {
+		t.Errorf("%+v", v)
+	}
+	// A run that will never get there comes last, and does not hold the others up.
+	a.Outcomes[2*1].Curve, a.Outcomes[2*1].Status = nil, Failed
+	if race := h.Judge(a.Variants, "v0", a.Outcomes); race.Dropped["v1"] != 0.25 {
+		t.Errorf("the failed variant: %v", race.Dropped)
+	}
+}

@@ -154,9 +154,9 @@ func TestFilesOfAnything(t *testing.T) {
 			o := &a.Outcomes[i]
 			o.Status = rapid.SampledFrom([]Status{Done, Done, Done, Diverged, Failed, Missing, Partial}).Draw(t, "status")
 			o.Error = "a <b> & c"
-			o.Sources = map[string]SourceResult{"en": {BPB: o.BPB}, "code": {BPB: o.BPB}}
+			o.Sources = map[string]metrics.SourceEval{"en": {BPB: o.BPB}, "code": {BPB: o.BPB}}
 			for p := range rapid.IntRange(0, 3).Draw(t, "points") {
-				o.Curve = append(o.Curve, Point{int64(p), int64(p * 100), o.BPB})
+				o.Curve = append(o.Curve, Point{Step: int64(p), Tokens: int64(p * 100), BPB: o.BPB})
 			}
 		}
 		files, err := a.Report().Files()
