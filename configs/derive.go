@@ -124,25 +124,25 @@ var modelFormulas = map[string]string{
 }
 
 // resolve fills in the values that depend on others, noting their origin.
-func (run *Run) resolve(d *decoder) {
-	preset := model.Presets[run.Model.Preset]
-	was := texts("model", run.Model)
+func (r *Run) resolve(d *decoder) {
+	preset := model.Presets[r.Model.Preset]
+	was := texts("model", r.Model)
 	own := texts("model", preset)
-	run.Model = run.Model.Resolve()
-	for key, text := range texts("model", run.Model) {
+	r.Model = r.Model.Resolve()
+	for key, text := range texts("model", r.Model) {
 		formula := modelFormulas[key]
 		switch _, given := d.origins[key]; {
 		case given:
 		case was[key] != text && own[key] == text:
-			d.origins[key] = Origin{Kind: FromPreset, Name: run.Model.Preset}
+			d.origins[key] = Origin{Kind: FromPreset, Name: r.Model.Preset}
 		case formula != "":
 			d.origins[key] = Origin{Kind: FromFormula, Name: formula}
 		}
 	}
-	sources, stages := maps.Clone(run.Data.Sources), len(run.Data.Stages)
-	run.Data.Config = run.Data.Config.Resolved()
+	sources, stages := maps.Clone(r.Data.Sources), len(r.Data.Stages)
+	r.Data.Config = r.Data.Config.Resolved()
 	if len(sources) == 0 && stages == 0 {
-		run.Data.Stages = nil // one source, one stage: nothing to say
+		r.Data.Stages = nil // one source, one stage: nothing to say
 	}
 }
 

@@ -202,7 +202,8 @@ func (p *Program) buildApply(inputs []*g.Node) []*g.Node {
 // replaced: its old memory is given to the new. Beyond the limits the update is refused.
 func (p *Program) Step(s *State, batches []*feed.Batch, lr float64, limits spike.Limits) (StepMetrics, error) {
 	var args []any
-	exec, err := p.step, error(nil)
+	exec := p.step
+	var err error
 	if len(batches) == 1 {
 		args = p.batchArgs(batches[0])
 	} else {

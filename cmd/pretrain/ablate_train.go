@@ -133,7 +133,7 @@ func (a *ablation) make(ctx context.Context, run ablate.Run, until float64) (end
 	} else if err != nil {
 		return ending{}, err
 	}
-	defer lock.Unlock()
+	defer func() { _ = lock.Unlock() }() // the system releases it otherwise, at the end of the process
 	state, err := ablate.ReadState(dir)
 	if err != nil {
 		return ending{}, fmt.Errorf("run %s: %w", dir, err)

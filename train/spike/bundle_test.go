@@ -65,7 +65,7 @@ func TestBundle(t *testing.T) {
 		back.Recent = append(back.Recent, r)
 	}
 	back.Config = file("config.yaml")
-	same := cmp.Comparer(func(a, b metrics.Number) bool { return a == b || a != a && b != b }) //nolint:staticcheck // NaN
+	same := cmp.Comparer(func(a, b metrics.Number) bool { return a == b || a != a && b != b }) // NaN is NaN
 	if diff := cmp.Diff(want, &back, same); diff != "" {
 		t.Errorf("read back: %s", diff)
 	}
