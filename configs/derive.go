@@ -103,13 +103,16 @@ func (r *Resolved) Explain() []Value { return r.formulas }
 // YAML is the whole configuration. Loading it gives the same configuration again. With origins each line says where its
 // value came from.
 func (r *Resolved) YAML(origins bool) []byte {
+	if !origins {
+		return r.Run.yaml(func(*node) string { return "" })
+	}
+	return r.Run.yaml(func(n *node) string { return r.origin(n).String() })
+}
+
+// yaml is a run's configuration, with a comment on each line.
+func (r Run) yaml(comment func(*node) string) []byte {
 	var b bytes.Buffer
-	tree("", "", reflect.ValueOf(r.Run)).write(&b, "", func(n *node) string {
-		if !origins {
-			return ""
-		}
-		return r.origin(n).String()
-	})
+	tree("", "", reflect.ValueOf(r)).write(&b, "", comment)
 	return b.Bytes()
 }
 

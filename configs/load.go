@@ -110,24 +110,31 @@ func readDraft(base *Text, nameOrPath string, sets []string, files bool) (*Draft
 		d.src = Origin{Kind: FromSet, Name: set, Line: i + 1}
 		d.override(set, reflect.ValueOf(&c.run).Elem())
 	}
+	name := strings.TrimSuffix(filepath.Base(c.name), ".yaml")
+	if base != nil {
+		name = base.Run
+	}
+	return c, c.complete(name, files)
+}
+
+// complete fills in what was not given, the run's name too, and checks each section.
+func (c *Draft) complete(name string, files bool) error {
+	d := c.d
 	if d.broken {
-		return nil, d.err(c.name)
+		return d.err(c.name)
 	}
 	c.run.Extends = ""
 	if _, given := d.origins["name"]; !given {
-		c.run.Name = strings.TrimSuffix(filepath.Base(c.name), ".yaml")
-		if base != nil {
-			c.run.Name = base.Run
-		}
+		c.run.Name = name
 		d.origins["name"] = Origin{Kind: FromFormula, Name: "the file's name"}
 	}
 	if err := d.absolute(&c.run, files); err != nil {
-		return nil, err
+		return err
 	}
 	d.decoded = len(d.list)
 	c.run.resolve(d)
 	c.run.validate(func(section string, err error) { d.section(section, err) })
-	return c, nil
+	return nil
 }
 
 // text decodes a configuration that is at hand.
@@ -210,6 +217,14 @@ func (d *decoder) file(name string, from source, chain []string, run *Run) error
 	}
 	d.src = Origin{Kind: FromFile, Name: src.shown, dir: src.dir}
 	root := d.parse(src.text)
+	if _, ok := root.(ast.MapNode); root != nil && !ok {
+		d.broken = true
+	}
+	return d.node(root, src, append(chain, src.name), run)
+}
+
+// node decodes a run's configuration, read from src, over run, after the one it extends.
+func (d *decoder) node(root ast.Node, src source, chain []string, run *Run) error {
 	if m, ok := root.(ast.MapNode); ok {
 		for it := m.MapRange(); it.Next(); {
 			if key, _, _ := scalar(it.Key()); key == "extends" {
@@ -217,7 +232,7 @@ func (d *decoder) file(name string, from source, chain []string, run *Run) error
 				if d.broken = d.broken || !ok; ok {
 					own := d.src
 					d.src = d.at(it.Value())
-					if err := d.file(base, src, append(chain, src.name), run); err != nil {
+					if err := d.file(base, src, chain, run); err != nil {
 						return err
 					}
 					d.src = own
@@ -230,9 +245,6 @@ func (d *decoder) file(name string, from source, chain []string, run *Run) error
 	}
 	if root != nil {
 		d.into("", root, reflect.ValueOf(run).Elem())
-	}
-	if _, ok := root.(ast.MapNode); root != nil && !ok {
-		d.broken = true
 	}
 	return nil
 }

@@ -24,10 +24,10 @@ import (
 func newBranch(stdout, stderr io.Writer) *cobra.Command {
 	var f configFlags
 	var o trainOptions
-	var from string
+	var from, plan string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "branch --from RUN@STEP --run-dir NEW", Short: "Start a run from another run's checkpoint, with another future", Args: noArgs,
+		Use: "branch {--from RUN@STEP | --plan FILE} --run-dir NEW", Short: "Start a run from another run's checkpoint, with another future", Args: noArgs,
 		Long: `Start a run from any checkpoint of another run, the trunk: a decay, another length or shape of it, other data from there on,
 another batch size or learning rate. The trunk is not copied and not disturbed, and may go on training; the checkpoint is
 pinned, so that it is never deleted.
@@ -36,12 +36,22 @@ The configuration is the trunk's, changed by --config (a patch: what it gives, i
 branch's first step on, laid out as if the run had been its own from the start: lengths and fractions are of the whole run,
 the trunk's part included. Before that step batches, learning rates and data are the trunk's.
 
-STEP is a step, latest, or a number of tokens. The same command goes on with an interrupted branch.`,
+STEP is a step, latest, or a number of tokens. The same command goes on with an interrupted branch.
+
+With --plan it makes a whole family: a trunk, and decays that branch off it at several lengths, and tabulates and plots the
+loss at the end of each. That measures how the loss falls with the data at the cost of about the longest run alone.`,
 		Example: `  # decay a trunk of constant learning rate (--set schedule.decay.length=0%) at 20M tokens, over 10% of the whole
   pretrain branch --from runs/trunk@20Mtok --set train.tokens=22.3Mtok --set schedule.decay.length=10% --run-dir runs/decay-20M
   pretrain branch --from runs/trunk@latest --config sft.yaml --run-dir runs/sft
-  pretrain branch --from runs/trunk@1000 --set batch.tokens=16384tok --run-dir runs/larger-batch`,
+  pretrain branch --from runs/trunk@1000 --set batch.tokens=16384tok --run-dir runs/larger-batch
+  pretrain branch --plan wsd-branches --run-dir runs/wsd-branches`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if plan != "" {
+				if from != "" || f.config != "" {
+					return usagef("--plan makes the trunk and its branches: want no --from and --config beside it")
+				}
+				return branchPlan(cmd.Context(), plan, f.sets, o.runDir, o.backend, stdout, stderr, asJSON)
+			}
 			o.resume, o.config, o.sets = "auto", f.config, f.sets
 			draft, err := branchOff(from, o)
 			if err != nil {
@@ -52,6 +62,7 @@ STEP is a step, latest, or a number of tokens. The same command goes on with an 
 	}
 	cmd.Flags().StringVar(&from, "from", "", "the trunk's run `directory`, and the step to branch off at: RUN@1000, RUN@20Mtok, RUN@latest")
 	cmd.Flags().StringVar(&f.config, "config", "", "a YAML `file` that gives what is to differ from the trunk's configuration")
+	cmd.Flags().StringVar(&plan, "plan", "", "a YAML `file` that plans a trunk and its branches, or wsd-branches, an embedded one")
 	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "override a value, as `schedule.decay.length=10%`; may be given again")
 	cmd.Flags().StringVar(&o.runDir, "run-dir", "", "where the branch lives")
 	cmd.Flags().StringVar(&o.backend, "backend", "", "as in training")
