@@ -51,7 +51,8 @@ func AblationNames() []string {
 	entries, _ := embedded.ReadDir(ablations) // an embedded folder can always be read
 	var names []string
 	for _, e := range entries {
-		if name := strings.TrimSuffix(e.Name(), ".yaml"); name != "base" {
+		// Beside them lie the run that they vary and a plan of branches ([LoadTree]).
+		if name := strings.TrimSuffix(e.Name(), ".yaml"); name != "base" && name != "wsd-branches" {
 			names = append(names, name)
 		}
 	}

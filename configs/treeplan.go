@@ -43,16 +43,13 @@ type Fork struct {
 	Decay, Cosine *Resolved
 }
 
-// treeFolder has the embedded trees.
-const treeFolder = "ablations"
-
 // LoadTree reads the plan of a family: a file or, where there is none of that name, an embedded one. sets are "key=value"
 // overrides, of `at` and `cosine` or else of the runs' configuration. The error is an [*Error] unless a file could not be read.
 func LoadTree(nameOrPath string, sets []string) (*Tree, error) {
 	d := newDecoder()
 	src, err := open(nameOrPath, source{})
 	if errors.Is(err, errNoConfig) {
-		src, err = open(filepath.Join(treeFolder, nameOrPath), source{embedded: true})
+		src, err = open(filepath.Join(ablations, nameOrPath), source{embedded: true})
 	}
 	if errors.Is(err, errNoConfig) {
 		d.report(Origin{}, "", "got %q: no such file, nor an embedded plan such as wsd-branches", nameOrPath)
