@@ -50,7 +50,7 @@ var Policies = []Policy{Off, Skip, Rollback, Stop}
 type Config struct {
 	// Policy says what a spike leads to: off (nothing), skip (its update is left out), rollback (the run goes back to a
 	// checkpoint and leaves out the steps around it) or stop. Default skip: it costs one update, where a spike let through
-	// can cost the run. Healthy runs stay well below the limits (docs/faults.md), and there the section changes nothing.
+	// can cost the run. Healthy runs stay well below the limits (docs/reliability.md), and there the section changes nothing.
 	Policy Policy `yaml:"policy"`
 	// LossDeviations is how far above the median loss the limit is, in robust standard deviations; 0: no limit. Default 8:
 	// the most seen in a healthy run is 2.1, and in a normal distribution 8 does not happen. A deviation counts as at
