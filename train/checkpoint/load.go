@@ -94,19 +94,31 @@ func (s *Store) Meta(step int64) (Meta, error) {
 
 // Load reads a checkpoint and verifies every byte of it on the way. The error is a [*Problem], or the context's.
 func (s *Store) Load(ctx context.Context, step int64) (*State, error) {
+	return s.LoadTensors(ctx, step, func(string) bool { return true })
+}
+
+// LoadTensors is Load that keeps the tensors of the wanted names only: the weights, say, without the optimizer's state,
+// which is twice their size. All the rest is verified, too.
+func (s *Store) LoadTensors(ctx context.Context, step int64, want func(name string) bool) (*State, error) {
 	m, p := s.manifest(step)
 	if p != nil {
 		return nil, p
 	}
-	state := &State{Meta: m.Meta, Path: s.Path(step), Tensors: make([]Tensor, len(m.Tensors))}
+	state := &State{Meta: m.Meta, Path: s.Path(step)}
 	index := map[string]int{}
-	for i, t := range m.Tensors {
-		state.Tensors[i] = Tensor{Name: t.Name, DType: t.DType, Shape: t.Shape}
-		index[t.Name] = i
+	for _, t := range m.Tensors {
+		if want(t.Name) {
+			index[t.Name] = len(state.Tensors)
+			state.Tensors = append(state.Tensors, Tensor{Name: t.Name, DType: t.DType, Shape: t.Shape})
+		}
 	}
 	err := s.read(ctx, step, m, func(t tensorEntry) []byte {
+		i, ok := index[t.Name]
+		if !ok {
+			return nil
+		}
 		data := make([]byte, t.Bytes)
-		state.Tensors[index[t.Name]].Data = data
+		state.Tensors[i].Data = data
 		return data
 	})
 	if err != nil {
