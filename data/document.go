@@ -24,6 +24,7 @@ type Document struct {
 type Attributes struct {
 	Language string // as the record says it: "en", "zh", "go", …
 	License  string // as the record says it, SPDX by custom
+	Tags     Tags   // what steps have found out, in the order of finding
 }
 
 // Message is one turn of a conversation.
