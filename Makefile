@@ -6,7 +6,7 @@
 
 # The packages that need neither cgo nor GoMLX, so that data work runs on any machine. data/stats/baseline links liblzma.
 PURE = $$(go list ./schedule/... ./data/... ./tokenizer ./internal/atomicfile ./internal/prng ./internal/problem \
-	./internal/chart ./internal/safetensors ./internal/units ./internal/vfs ./train/ablate | grep -v /baseline)
+	./internal/chart ./internal/safetensors ./internal/section ./internal/units ./internal/vfs ./train/ablate | grep -v /baseline)
 LINT_VERSION = v2.15.0
 # As the program itself has it: see cacheDir in cmd/pretrain.
 CACHE = $${PRETRAIN_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/pretrain}
