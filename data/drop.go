@@ -9,6 +9,7 @@ type Reason string
 const (
 	BadRecord Reason = "bad_record" // not valid JSON, or a broken Parquet file
 	NoText    Reason = "no_text"    // the record lacks the text field, or holds something else there
+	NoTalk    Reason = "no_talk"    // the record of a chat source lacks messages, or one has an unknown role
 	Empty     Reason = "empty"      // nothing but white space
 	NotUTF8   Reason = "not_utf8"   // invalid UTF-8
 	NULByte   Reason = "nul_byte"   // a NUL byte: binary data, or a poisoned record

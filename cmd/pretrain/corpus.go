@@ -38,6 +38,7 @@ type corpus struct {
 type source struct {
 	train, validation *shard.Corpus // validation is nil where a prepared source has none
 	heldOut           string        // the validation text itself; "" where there is none
+	assistant         bool          // loss: assistant
 	where             string        // for the user
 	cached            bool
 }
@@ -72,6 +73,7 @@ func openCorpus(ctx context.Context, r *configs.Resolved, console *metrics.Conso
 			c.Close()
 			return nil, err
 		}
+		s.assistant = configured[name].Loss == mix.LossAssistant
 		c.sources[name] = s
 		if c.tokenizerJSON == nil {
 			c.tokenizerJSON = json
@@ -103,11 +105,12 @@ func (c *corpus) Close() {
 
 // openSource opens one source; it also returns the tokenizer.json it was made with.
 func openSource(ctx context.Context, r *configs.Resolved, name string, m mix.Source, cache string, tok prepare.Tokenizer, console *metrics.Console) (*source, []byte, error) {
-	if m.Format != mix.FormatText {
-		return nil, nil, r.Locate("data", problem.Problem{Key: "sources." + name + ".format", Value: string(m.Format), Want: "text: this version trains on text only"})
-	}
 	if isPrepared(m.Path) {
-		return openPrepared(m.Path)
+		s, json, err := openPrepared(m.Path)
+		if err == nil {
+			err = r.Locate("data", s.checkFormat(name, m, r.Run.Data.Template))
+		}
+		return s, json, err
 	}
 	stages := stageBars{console: console, name: name}
 	v := r.Run.Data.Validation
@@ -116,6 +119,7 @@ func openSource(ctx context.Context, r *configs.Resolved, name string, m mix.Sou
 		Config:    prepare.Config{ValidationFraction: v.Fraction, ValidationMax: v.MaxBytes, TokenizerSample: r.Run.Tokenizer.MaxTrainBytes},
 		CacheDir:  cache,
 		Tokenizer: tok,
+		Template:  r.Run.Data.Template,
 		Progress:  stages.show,
 	})
 	stages.close()
@@ -140,7 +144,20 @@ func isPrepared(path string) bool {
 func sourceSpec(r *configs.Resolved, name string, m mix.Source) read.Spec {
 	spec := read.Default(m.Path)
 	spec.Name, spec.TextField, spec.IDField, spec.OnBad = name, m.Fields.Text, m.Fields.ID, r.Run.Data.OnBad
+	spec.Chat, spec.MessagesField = m.Format == mix.FormatChat, m.Fields.Messages
 	return spec
+}
+
+// checkFormat reports prepared shards that are not what the configuration says of them.
+func (s *source) checkFormat(name string, m mix.Source, template pack.Template) error {
+	var p problem.List
+	manifest, _ := s.train.Manifest()
+	key := "sources." + name + "."
+	p.Check(m.Loss != mix.LossAssistant || s.train.HasMask(), key+"loss", m.Loss,
+		"all: %s holds text and not conversations, or prepare it from raw conversations", m.Path)
+	p.Check(m.Format != mix.FormatChat || manifest.Template == "" || manifest.Template == string(template), key+"format", m.Format,
+		"data.template: %s, which its conversations were written with; this run has %s", manifest.Template, template)
+	return p.Err()
 }
 
 // openPrepared opens a folder that prepare wrote.
@@ -231,10 +248,12 @@ func (p rows) SequencesAt(step int64) int       { return int(p.Plan.SequencesAt(
 func (c *corpus) assembler(r *configs.Resolved, plan *mix.Plan) feed.Assembler {
 	a := feed.Assembler{Plan: plan, Micro: int(r.Derived.MicroBatch)}
 	for _, name := range plan.Sources() {
-		a.Sources = append(a.Sources, feed.Source{
-			Corpus:  c.sources[name].train,
-			Options: pack.Options{Pad: c.tokenizer.EOS(), MaskBoundary: r.Run.Data.MaskBoundary},
-		})
+		s := c.sources[name]
+		o := pack.Options{Pad: c.tokenizer.EOS(), MaskBoundary: r.Run.Data.MaskBoundary}
+		if s.assistant {
+			o.Mask = s.train
+		}
+		a.Sources = append(a.Sources, feed.Source{Corpus: s.train, Options: o})
 	}
 	return a
 }
@@ -250,7 +269,11 @@ func (c *corpus) validation(m model.Config) map[string]eval.Set {
 	sets := map[string]eval.Set{}
 	for name, s := range c.sources {
 		if s.validation != nil && s.validation.Docs() > 0 {
-			sets[name] = eval.Set{Corpus: s.validation, EOS: c.tokenizer.EOS(), TokenBytes: bytes}
+			set := eval.Set{Corpus: s.validation, EOS: c.tokenizer.EOS(), TokenBytes: bytes}
+			if s.assistant {
+				set.Mask = s.validation
+			}
+			sets[name] = set
 		}
 	}
 	return sets

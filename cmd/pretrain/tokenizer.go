@@ -80,10 +80,11 @@ func jointTokenizer(ctx context.Context, c tokenizer.Config, sources []*read.Sou
 					return
 				}
 				// The documents held out are those of the lowest hashes: the upper half has none of them.
-				if xxh3.HashString(d.Text) < 1<<63 {
+				text := d.Plain()
+				if xxh3.HashString(text) < 1<<63 {
 					continue
 				}
-				if taken += len(d.Text); !yield(d.Text) {
+				if taken += len(text); !yield(text) {
 					return
 				}
 				if taken >= each {

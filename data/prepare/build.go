@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
+	"pretrain/data/pack"
 	"pretrain/data/read"
 	"pretrain/data/shard"
 	"pretrain/internal/atomicfile"
@@ -32,7 +34,7 @@ func (b *build) run(ctx context.Context) (err error) {
 	if err := b.fsys.MkdirAll(b.dir); err != nil {
 		return err
 	}
-	if b.split, err = scan(ctx, b.source, b.Config, b.Progress); err != nil {
+	if b.split, err = scan(ctx, b.source, b.Source.Chat, b.Config, b.Progress); err != nil {
 		return err
 	}
 	b.manifest.Report = b.split.report
@@ -81,7 +83,7 @@ func (b *build) makeTokenizer(ctx context.Context) error {
 
 // tokenise writes both shards and the held-out text.
 func (b *build) tokenise(ctx context.Context) (err error) {
-	o := shard.Options{VocabSize: b.encoder.VocabSize(), Tokenizer: b.manifest.Tokenizer, Source: b.manifest.Fingerprint}
+	o := shard.Options{VocabSize: b.encoder.VocabSize(), Tokenizer: b.manifest.Tokenizer, Source: b.manifest.Fingerprint, Template: string(b.Template)}
 	if b.train, err = shard.Create(b.fsys, filepath.Join(b.dir, "train"), o); err != nil {
 		return err
 	}
@@ -116,7 +118,8 @@ const (
 
 type batch struct {
 	parts []part
-	texts []string
+	runs  [][]pack.Run // of each conversation; nil of plain text
+	texts []string     // to encode: one of each text, and of a conversation as many as it has runs of text
 	bytes int
 	// done gets the tokens, from the worker that took the batch; it has room for them, so that no worker waits.
 	done chan [][]uint32
@@ -183,8 +186,10 @@ func (b *build) readBatches(ctx context.Context, send func(*batch) error) error 
 		if err != nil {
 			return err
 		}
-		next.parts, next.texts = append(next.parts, p), append(next.texts, p.Text)
-		if next.bytes += len(p.Text); next.bytes >= batchBytes || len(next.parts) == batchDocuments {
+		if err := b.add(next, p); err != nil {
+			return err
+		}
+		if next.bytes += int(p.Bytes()); next.bytes >= batchBytes || len(next.parts) == batchDocuments {
 			if err := send(next); err != nil {
 				return err
 			}
@@ -197,19 +202,57 @@ func (b *build) readBatches(ctx context.Context, send func(*batch) error) error 
 	return send(next)
 }
 
-func (b *build) write(done *batch, tokens [][]uint32) error {
+// add puts a document into a batch.
+func (b *build) add(next *batch, p part) error {
+	next.parts = append(next.parts, p)
+	if !b.Source.Chat {
+		next.texts = append(next.texts, p.Text)
+		return nil
+	}
+	pieces, err := b.Template.Pieces(p.Messages)
+	if err != nil {
+		return fmt.Errorf("%s: document %s: %w", p.Path, p.ID, err)
+	}
+	runs := pack.Runs(pieces, b.encoder.Special)
+	next.runs = append(next.runs, runs)
+	for _, r := range runs {
+		if !r.Special {
+			next.texts = append(next.texts, r.Text)
+		}
+	}
+	return nil
+}
+
+// tokens is document i of a batch, given what is left of its encoded texts, and what is left after it.
+func (b *build) tokens(done *batch, i int, encoded [][]uint32) (ids []uint32, mask []bool, rest [][]uint32) {
+	if !b.Source.Chat {
+		// The encoder's slices share memory: appending in place would write into the next one.
+		return append(slices.Clip(encoded[0]), b.encoder.EOS()), nil, encoded[1:]
+	}
+	of := make([][]uint32, len(done.runs[i]))
+	for j, r := range done.runs[i] {
+		if !r.Special {
+			of[j], encoded = encoded[0], encoded[1:]
+		}
+	}
+	ids, mask = pack.Join(done.runs[i], of, done.parts[i].Messages, b.encoder.EOS())
+	return ids, mask, encoded
+}
+
+func (b *build) write(done *batch, encoded [][]uint32) error {
 	for i, p := range done.parts {
 		w := b.train
 		if p.validation {
 			w = b.held
-			if _, err := b.text.WriteString(p.Text); err != nil {
+			if _, err := b.text.WriteString(p.Plain()); err != nil {
 				return err
 			}
 		}
-		doc := shard.Doc{ID: p.ID, Path: p.Path, Line: p.Line, Bytes: int64(len(p.Text))}
-		// The encoder's slices share memory: appending in place would write into the next one.
-		ids := append(tokens[i][:len(tokens[i]):len(tokens[i])], b.encoder.EOS())
-		if err := w.Add(doc, ids); err != nil {
+		var ids []uint32
+		var mask []bool
+		ids, mask, encoded = b.tokens(done, i, encoded)
+		doc := shard.Doc{ID: p.ID, Path: p.Path, Line: p.Line, Bytes: p.Bytes(), Attributes: p.Attributes}
+		if err := w.Add(doc, ids, mask); err != nil {
 			return err
 		}
 	}

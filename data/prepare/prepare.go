@@ -26,6 +26,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"pretrain/data/pack"
 	"pretrain/data/read"
 	"pretrain/data/shard"
 	"pretrain/internal/problem"
@@ -34,7 +35,7 @@ import (
 )
 
 // formatVersion changes whenever the same input would give other output, so that old results are not taken for it.
-const formatVersion = 1
+const formatVersion = 2
 
 // Config says how a source is split and what its tokenizer sees. Start from [Default].
 type Config struct {
@@ -77,6 +78,8 @@ type Tokenizer interface {
 type Encoder interface {
 	// EncodeBatch returns the tokens of each text, without special tokens around them.
 	EncodeBatch(ctx context.Context, texts []string) ([][]uint32, error)
+	// Special finds a special token by name; chat templates ask for their markers.
+	Special(name string) (id uint32, ok bool)
 	VocabSize() int
 	EOS() uint32
 }
@@ -105,6 +108,8 @@ type Options struct {
 	Config    Config
 	CacheDir  string // results go to CacheDir/data
 	Tokenizer Tokenizer
+	// Template writes conversations; Source.Chat says that this is what the documents are. Not used for plain text.
+	Template pack.Template
 	// Workers is the number of goroutines that encode. 0: one a core. The result does not depend on it.
 	Workers int
 	// Progress is called often, from one goroutine at a time. nil: no one wants to know.
@@ -178,6 +183,9 @@ func run(ctx context.Context, o Options) (*Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !o.Source.Chat {
+		o.Template = ""
+	}
 	key, err := cacheKey(o, fingerprint)
 	if err != nil {
 		return nil, err
@@ -229,10 +237,12 @@ func cacheKey(o Options, fingerprint string) (string, error) {
 		Fingerprint, Tokenizer string
 		GoStd                  bool // generated files are left out
 		TextField, IDField     string
+		MessagesField          string
+		Template               pack.Template // "": plain text
 		OnBad                  read.Policy
 		MaxDocument            units.Bytes
 		Config                 Config
-	}{formatVersion, fingerprint, o.Tokenizer.Key(), o.Source.Path == read.GoStd, o.Source.TextField, o.Source.IDField, o.Source.OnBad, o.Source.MaxDocument, o.Config})
+	}{formatVersion, fingerprint, o.Tokenizer.Key(), o.Source.Path == read.GoStd, o.Source.TextField, o.Source.IDField, o.Source.MessagesField, o.Template, o.Source.OnBad, o.Source.MaxDocument, o.Config})
 	if err != nil {
 		return "", err
 	}

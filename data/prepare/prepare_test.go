@@ -54,8 +54,11 @@ func (byteTokenizer) EncodeBatch(ctx context.Context, texts []string) ([][]uint3
 	}
 	return out, ctx.Err()
 }
-func (byteTokenizer) VocabSize() int { return 257 }
+func (byteTokenizer) VocabSize() int { return 258 }
 func (byteTokenizer) EOS() uint32    { return 256 }
+
+// Special knows one marker, "<AI>", as token 257.
+func (byteTokenizer) Special(name string) (uint32, bool) { return 257, name == "<AI>" }
 
 // corpus makes a folder of n text files and a JSONL file of n records.
 func corpus(t testing.TB, n int) string {

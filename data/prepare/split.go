@@ -35,7 +35,7 @@ type part struct {
 }
 
 // scan reads a source once to find its split.
-func scan(ctx context.Context, source *read.Source, c Config, progress func(Progress)) (*split, error) {
+func scan(ctx context.Context, source *read.Source, chat bool, c Config, progress func(Progress)) (*split, error) {
 	s := new(split)
 	picked := newLowest(scale(float64(c.ValidationFraction)), int64(c.ValidationMax))
 	first, distinct, least := uint64(0), false, uint64(math.MaxUint64)
@@ -44,21 +44,24 @@ func scan(ctx context.Context, source *read.Source, c Config, progress func(Prog
 		if err != nil {
 			return nil, err
 		}
-		if d.Text == "" {
-			return nil, fmt.Errorf("%s: document %s is a conversation: only plain text is tokenised here", d.Path, d.ID)
+		if d.Text == "" && !chat {
+			return nil, fmt.Errorf("%s: document %s is a conversation, not text: give the source format: chat", d.Path, d.ID)
 		}
-		h := xxh3.HashString(d.Text)
+		text := d.Plain()
+		h := xxh3.HashString(text)
 		if s.report.Documents == 1 {
 			first = h
 		}
 		distinct = distinct || h != first
-		least, longest = min(least, h), max(longest, len(d.Text))
-		picked.add(h, int64(len(d.Text)))
+		least, longest = min(least, h), max(longest, len(text))
+		picked.add(h, int64(len(text)))
 		progress(Progress{Scan, s.report.RawBytes, source.Bytes()})
 	}
 	switch {
 	case s.report.Documents == 0:
 		return nil, fmt.Errorf("%w: %s", errEmpty, s.report.String())
+	case !distinct && chat:
+		return nil, errors.New("all conversations are the same, so none can be held out: give more data")
 	case !distinct:
 		s.tail = max(1, int(min(float64(longest)*float64(c.ValidationFraction), float64(c.ValidationMax))))
 	case len(picked.items) > 0:
@@ -86,7 +89,7 @@ func (s *split) documents(ctx context.Context, source *read.Source) iter.Seq2[pa
 				if head.Text != "" && !yield(part{head, false}, nil) || tail.Text != "" && !yield(part{tail, true}, nil) {
 					return
 				}
-			} else if !yield(part{d, xxh3.HashString(d.Text) <= s.heldOut}, nil) {
+			} else if !yield(part{d, xxh3.HashString(d.Plain()) <= s.heldOut}, nil) {
 				return
 			}
 		}
@@ -105,7 +108,7 @@ func (s *split) samples(ctx context.Context, source *read.Source, failed *error)
 				return
 			}
 			// Another seed than the split's: held-out documents have the lowest hashes, and the sample is to be of the others.
-			if !d.validation && xxh3.HashStringSeed(d.Text, 1) <= s.sample && !yield(d.Text) {
+			if !d.validation && xxh3.HashStringSeed(d.Plain(), 1) <= s.sample && !yield(d.Plain()) {
 				return
 			}
 		}

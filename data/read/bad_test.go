@@ -58,6 +58,17 @@ var bad = []struct {
 			Body string `parquet:"body"`
 		}{{"x"}})
 	}, `a.parquet: no text column "text"; the file has body; name it by fields: {text: …}`, data.NoText, 0},
+	{"chat without messages", "a.jsonl", raw(`{"conversation":[],"text":"x"}`), `a.jsonl:1: no field "messages"; the record has conversation, text; name it by fields: {messages: …}`, data.NoTalk, 0},
+	{"chat with a string", "a.jsonl", raw(`{"messages":"hello"}`), `a.jsonl:1: "messages" holds a JSON string; want a list of {role, content}`, data.NoTalk, 0},
+	{"chat of nobody", "a.jsonl", raw(`{"messages":[{"role":"user","content":"q"},{"role":"gpt","content":"a"}]}` + "\n" + `{"messages":[{"role":"user","content":"q"}]}`),
+		`a.jsonl:1: message 2: role "gpt"; want system, user, assistant, tool_call or tool`, data.NoTalk, 1},
+	{"chat with no message", "a.jsonl", raw(`{"messages":[]}`), "a.jsonl:1: no messages", data.NoTalk, 0},
+	{"chat as text", "a.txt", raw("hello"), "a.txt: no messages: a conversation wants at least one {role, content}", data.NoTalk, 0},
+	{"chat in Parquet", "a.parquet", func(t testing.TB) []byte {
+		return parquetFileOf(t, []struct {
+			Text string `parquet:"text"`
+		}{{"x"}})
+	}, `a.parquet: no column "messages" of {role, content}; the file has text; name it by fields: {messages: …}`, data.NoTalk, 0},
 }
 
 func raw(s string) func(testing.TB) []byte { return func(testing.TB) []byte { return []byte(s) } }
@@ -77,6 +88,7 @@ func TestBadInput(t *testing.T) {
 			path := put(t, filepath.Join(t.TempDir(), c.file), c.content(t))
 			spec := Default(path)
 			spec.MaxDocument = 1 << 20
+			spec.Chat = strings.HasPrefix(c.name, "chat")
 			if strings.Contains(c.name, "bomb") {
 				spec.MaxDocument = 100 << 20
 			}
@@ -134,7 +146,7 @@ func TestOpenErrors(t *testing.T) {
 		{dir + "/other", nil, ErrNoFiles, "only 2 .csv, 1 without extension, 1 .pdf; name others with extensions: [.ext]"},
 		{t.TempDir(), nil, ErrNoFiles, "no files at all"},
 		{dir, func(s *Spec) { s.OnBad = "ignore"; s.MaxDocument = 0; s.TextField = "lang" }, nil,
-			"text_field: lang: want a name without quotes, commas or backslashes, and none of [messages lang language license]\non_bad: ignore: want fail or skip\nmax_document: 0B: want more than 0"},
+			"text_field: lang: want a name without quotes, commas or backslashes, and none of [lang language license]\non_bad: ignore: want fail or skip\nmax_document: 0B: want more than 0"},
 		{dir, func(s *Spec) { s.IDField = "text"; s.Extensions = []string{"go"} }, nil, "id_field: text: want as text_field, and another name than it\nextensions: go: want"},
 		{GoStd, func(s *Spec) { s.GoRoot = dir }, os.ErrNotExist, "is " + dir + " a Go installation? Set GOROOT in the environment to one"},
 	} {

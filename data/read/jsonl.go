@@ -71,8 +71,9 @@ func (p *pass) readRecord(f file, n, offset int64, line []byte, decode *decoder)
 // decoder decodes records whose field names are chosen at run time, into a struct type made for them: one pass at
 // encoding/json's full speed.
 type decoder struct {
-	typ       reflect.Type
-	textField string
+	typ                      reflect.Type
+	textField, messagesField string
+	chat                     bool
 }
 
 // The fields of a decoder's struct type, by index.
@@ -90,10 +91,10 @@ func newDecoder(s Spec) *decoder {
 		return reflect.StructField{Name: name, Type: reflect.TypeOf(v), Tag: reflect.StructTag(`json:"` + key + `"`)}
 	}
 	// Raw messages: a record may hold other types than we expect in fields we can do without.
-	return &decoder{textField: s.TextField, typ: reflect.StructOf([]reflect.StructField{
+	return &decoder{textField: s.TextField, messagesField: s.MessagesField, chat: s.Chat, typ: reflect.StructOf([]reflect.StructField{
 		field("Text", s.TextField, (*string)(nil)),
 		field("ID", s.IDField, json.RawMessage(nil)),
-		field("Messages", "messages", []data.Message(nil)),
+		field("Messages", s.MessagesField, []data.Message(nil)),
 		field("Lang", "lang", json.RawMessage(nil)),
 		field("Language", "language", json.RawMessage(nil)),
 		field("License", "license", json.RawMessage(nil)),
@@ -106,6 +107,9 @@ func (d *decoder) document(line []byte) (data.Document, data.Reason, error) {
 	if err := json.Unmarshal(line, rec.Interface()); err != nil {
 		var typeErr *json.UnmarshalTypeError
 		if errors.As(err, &typeErr) && typeErr.Field != "" {
+			if strings.HasPrefix(typeErr.Field, d.messagesField) {
+				return data.Document{}, data.NoTalk, fmt.Errorf("%q holds a JSON %s; want a list of {role, content}", typeErr.Field, typeErr.Value)
+			}
 			return data.Document{}, data.NoText, fmt.Errorf("%q holds a JSON %s, not text", typeErr.Field, typeErr.Value)
 		}
 		return data.Document{}, data.BadRecord, badJSON(line, err)
@@ -116,6 +120,9 @@ func (d *decoder) document(line []byte) (data.Document, data.Reason, error) {
 	doc.Language, doc.License = raw(langIndex), raw(licenseIndex)
 	if doc.Language == "" {
 		doc.Language = raw(languageIndex)
+	}
+	if d.chat && doc.Messages == nil {
+		return data.Document{}, data.NoTalk, fmt.Errorf("no field %q; the record has %s; name it by fields: {messages: …}", d.messagesField, keys(line))
 	}
 	switch text := v.Field(textIndex).Interface().(*string); {
 	case text != nil:

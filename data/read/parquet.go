@@ -75,12 +75,16 @@ func (t *table) readGroup(schema *parquet.Schema, group parquet.RowGroup) error 
 		if t.language = open("lang"); t.language == nil {
 			t.language = open("language")
 		}
-		t.roles, t.contents = openColumn(schema, chunks, "messages", "role"), openColumn(schema, chunks, "messages", "content")
+		t.roles, t.contents = openColumn(schema, chunks, t.spec.MessagesField, "role"), openColumn(schema, chunks, t.spec.MessagesField, "content")
 		rows = group.NumRows()
 		return nil
 	})
 	if err != nil {
 		return err
+	}
+	if t.spec.Chat && (t.roles == nil || t.contents == nil) {
+		return t.drop(data.Drop{Reason: data.NoTalk, Path: t.file.path,
+			Detail: fmt.Sprintf("no column %q of {role, content}; the file has %s; name it by fields: {messages: …}", t.spec.MessagesField, columns(schema))})
 	}
 	if t.text == nil && (t.roles == nil || t.contents == nil) {
 		return t.drop(data.Drop{Reason: data.NoText, Path: t.file.path,

@@ -213,6 +213,12 @@ func (p *pass) read(f file) error {
 
 // emit passes a document on, after the checks that every format shares.
 func (p *pass) emit(f file, d data.Document) error {
+	if p.spec.Chat {
+		d.Text = ""
+		if err := conversation(d.Messages); err != nil {
+			return p.drop(data.Drop{Reason: data.NoTalk, Path: f.path, Line: d.Line, Detail: err.Error()})
+		}
+	}
 	drop, bad := check(&d, p.spec.MaxDocument)
 	if bad {
 		drop.Path, drop.Line = f.path, d.Line
@@ -236,6 +242,19 @@ func (p *pass) emit(f file, d data.Document) error {
 	}
 	if !p.yield(d, nil) {
 		return errStop
+	}
+	return nil
+}
+
+// conversation reports what keeps messages from being one.
+func conversation(messages []data.Message) error {
+	if len(messages) == 0 {
+		return errors.New("no messages: a conversation wants at least one {role, content}")
+	}
+	for i, m := range messages {
+		if err := m.Check(); err != nil {
+			return fmt.Errorf("message %d: %w", i+1, err)
+		}
 	}
 	return nil
 }

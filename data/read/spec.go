@@ -34,6 +34,11 @@ type Spec struct {
 	TextField string `yaml:"text_field"`
 	// IDField is the JSONL key or Parquet column that holds the document's id, where there is one. Default id.
 	IDField string `yaml:"id_field"`
+	// MessagesField is the JSONL key or Parquet column that holds the messages of a conversation. Default messages.
+	MessagesField string `yaml:"messages_field"`
+	// Chat says that every document is a conversation: its text, if it has one too, is left aside, and one without messages
+	// or with a role that [data.Message.Check] refuses cannot be used. Default false.
+	Chat bool `yaml:"chat"`
 	// Extensions, such as [.go, .md], limit a folder to these files. Default: every extension this package knows.
 	Extensions []string `yaml:"extensions"`
 	// OnBad is fail or skip. Default fail: silent loss of data is worse than a stop.
@@ -46,7 +51,7 @@ type Spec struct {
 
 // Default is the Spec for path with every other value at its default.
 func Default(path string) Spec {
-	return Spec{Path: path, TextField: "text", IDField: "id", OnBad: Fail, MaxDocument: 100 << 20}
+	return Spec{Path: path, TextField: "text", IDField: "id", MessagesField: "messages", OnBad: Fail, MaxDocument: 100 << 20}
 }
 
 // Validate reports every problem at once, as joined [problem.Problem] errors. It does not look at the disk.
@@ -56,6 +61,8 @@ func (s Spec) Validate() error {
 	p.Check(!strings.HasPrefix(s.Path, "go:") || s.Path == GoStd, "path", s.Path, "%s, the only built-in corpus", GoStd)
 	p.Check(isField(s.TextField), "text_field", s.TextField, "a name without quotes, commas or backslashes, and none of %v", ownFields)
 	p.Check(isField(s.IDField) && s.IDField != s.TextField, "id_field", s.IDField, "as text_field, and another name than it")
+	p.Check(isField(s.MessagesField) && s.MessagesField != s.TextField && s.MessagesField != s.IDField, "messages_field", s.MessagesField,
+		"as text_field, and another name than it and id_field")
 	for _, e := range s.Extensions {
 		p.Check(strings.HasPrefix(e, "."), "extensions", e, "extensions with their dot, such as .md")
 	}
@@ -65,7 +72,7 @@ func (s Spec) Validate() error {
 }
 
 // ownFields are the keys of a record that are read beside the text and the id.
-var ownFields = []string{"messages", "lang", "language", "license"}
+var ownFields = []string{"lang", "language", "license"}
 
 // isField reports whether name can be a JSON key in a struct tag of its own, which is how records are decoded.
 func isField(name string) bool {

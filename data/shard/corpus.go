@@ -33,10 +33,28 @@ func (c *Corpus) Offset(doc int) int64 { return c.starts[doc] }
 // Read fills dst with the tokens of document doc from token offset on, all within the document. Errors are those of
 // [Reader.Read].
 func (c *Corpus) Read(dst []uint32, doc, offset int) error {
-	at := c.starts[doc] + int64(offset)
-	if offset < 0 || at+int64(len(dst)) > c.starts[doc+1] {
-		return fmt.Errorf("shard %s: tokens %d to %d of document %d, which has %d",
-			c.prefix, offset, offset+len(dst), doc, c.starts[doc+1]-c.starts[doc])
+	at, err := c.within(doc, offset, len(dst))
+	if err != nil {
+		return err
 	}
 	return c.Reader.Read(dst, at)
+}
+
+// ReadMask fills dst with the loss mask of the same tokens as Read. Errors are those of [Reader.ReadMask].
+func (c *Corpus) ReadMask(dst []bool, doc, offset int) error {
+	at, err := c.within(doc, offset, len(dst))
+	if err != nil {
+		return err
+	}
+	return c.Reader.ReadMask(dst, at)
+}
+
+// within is where n tokens of a document from token offset on begin in the shard.
+func (c *Corpus) within(doc, offset, n int) (int64, error) {
+	at := c.starts[doc] + int64(offset)
+	if offset < 0 || at+int64(n) > c.starts[doc+1] {
+		return 0, fmt.Errorf("shard %s: tokens %d to %d of document %d, which has %d",
+			c.prefix, offset, offset+n, doc, c.starts[doc+1]-c.starts[doc])
+	}
+	return at, nil
 }

@@ -64,13 +64,18 @@ func TestDamage(t *testing.T) {
 		{"short bin", ".bin", -1, nil, "s.bin has 15 bytes, its index wants 16"},
 		{"token", ".bin", 0, []byte{255, 255}, "token id 65535 between tokens 0 and 4: the vocabulary has 60000"},
 		{"manifest", ".json", 0, []byte("X"), "s.json: invalid character"},
-		{"short docs", ".docs", -1, nil, "s.docs has 127 bytes: want 128"},
+		{"short docs", ".docs", -1, nil, "s.docs has 163 bytes: want 164"},
+		{"short mask", ".mask", -1, nil, "s.mask has 8 bytes: want 9"},
+		{"version of ours", ".json", 15, []byte("1"), "s.json has version 1, this program reads 2: prepare the data again"},
 		{"names", ".docs", 8, u64(1 << 40), "s.docs points beyond"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			prefix := filepath.Join(t.TempDir(), "s")
 			records := slices.Clone(golden)
 			records[1].tokens = []uint32{5, 0}
+			for i, r := range records {
+				records[i].mask = make([]bool, len(r.tokens))
+			}
 			write(t, vfs.OS, prefix, 60000, records)
 			patch(t, prefix+c.ext, c.at, c.with)
 			r, err := Open(vfs.OS, prefix)
@@ -91,7 +96,7 @@ func TestDamage(t *testing.T) {
 // A shard that is removed or truncated under a reader gives data or an error, never a fault.
 func TestFilesChangeWhileOpen(t *testing.T) {
 	prefix := filepath.Join(t.TempDir(), "s")
-	long := record{Doc{ID: "long"}, make([]uint32, 100_000)}
+	long := record{doc: Doc{ID: "long"}, tokens: make([]uint32, 100_000)}
 	for i := range long.tokens {
 		long.tokens[i] = uint32(i % 60000)
 	}
@@ -247,7 +252,7 @@ func put(t *testing.T, fsys vfs.FS, path string, b []byte) {
 
 func BenchmarkRead(b *testing.B) {
 	prefix := filepath.Join(b.TempDir(), "s")
-	write(b, vfs.OS, prefix, 60000, []record{{Doc{}, make([]uint32, 64<<20)}})
+	write(b, vfs.OS, prefix, 60000, []record{{tokens: make([]uint32, 64<<20)}})
 	r := open(b, vfs.OS, prefix)
 	dst := make([]uint32, 2048)
 	b.SetBytes(4096)

@@ -5,8 +5,9 @@
 //
 //	x.bin   the tokens of all documents, back to back, little-endian uint16 or int32
 //	x.idx   Megatron's index: where each document begins and ends. It is written last: without it there is no shard
-//	x.docs  ours: for each document its id, file, line and the bytes of its text (rows of fixed size)
+//	x.docs  ours: for each document its id, file, line, attributes and the bytes of its text (rows of fixed size)
 //	x.ids   ours: the strings x.docs points to
+//	x.mask  ours, of conversations only: one bit a token, whether the assistant says it (`loss: assistant`)
 //	x.json  ours: the [Manifest]
 //
 // A shard made by another tool has only the first two. A shard never changes once it is committed.
@@ -16,7 +17,11 @@
 // a page: wrong training data without an error.
 package shard
 
-import "fmt"
+import (
+	"fmt"
+
+	"pretrain/data"
+)
 
 // DType is how a shard stores a token, with Megatron's code for it.
 type DType uint8
@@ -65,11 +70,15 @@ const (
 )
 
 // The layout of a .docs file: docsMagic, then a row of docRowSize bytes for each document: offset of its id and of its
-// path in .ids (uint64), bytes of its text and line (uint64), length of id and of path (uint32).
+// path in .ids (uint64), bytes of its text and line (uint64), length of id and of path (uint32), offset of its attributes
+// in .ids (uint64) and their length (uint32; 0: there are none).
 const (
-	docsMagic  = "PTDOCS\x00\x01"
-	docRowSize = 40
+	docsMagic  = "PTDOCS\x00\x02"
+	docRowSize = 52
 )
+
+// The layout of a .mask file: maskMagic, then the bit of token i as bit i%8, from the lowest, of byte i/8.
+const maskMagic = "PTMASK\x00\x01"
 
 // Doc is where a document of a shard came from.
 type Doc struct {
@@ -78,6 +87,8 @@ type Doc struct {
 	Line int64  // line or row in it, from 1; 0: the whole file
 	// Bytes is the size of the text that was tokenised: the denominator of bits per byte.
 	Bytes int64
+	// Attributes are what was known about the document when it was tokenised.
+	Attributes data.Attributes
 }
 
 // Manifest is the record a shard keeps of itself, in x.json.
@@ -87,12 +98,17 @@ type Manifest struct {
 	VocabSize int    `json:"vocab_size"`
 	Tokenizer string `json:"tokenizer"` // [HashTokenizer] of the tokenizer.json that made the tokens
 	Source    string `json:"source"`    // fingerprint of the raw data
+	// Template is the chat template that wrote conversations as text, and says that there is a .mask; "" for plain text.
+	Template  string `json:"template,omitempty"`
 	Documents int64  `json:"documents"`
 	Tokens    int64  `json:"tokens"`
 	Bytes     int64  `json:"bytes"` // of text, before tokenisation
 	// Files holds size and xxh3-128 of each of the other files, by extension (".bin").
 	Files map[string]FileSum `json:"files"`
 }
+
+// manifestVersion changes with the layout of the files that are ours.
+const manifestVersion = 2
 
 // FileSum identifies a file's content.
 type FileSum struct {

@@ -28,6 +28,7 @@ type Reader struct {
 	prefix    string
 	bin, idx  vfs.File
 	docs, ids vfs.File // nil in a shard of another tool
+	mask      vfs.File // nil for plain text
 	idsSize   int64
 	dtype     DType
 	sequences int64
@@ -115,6 +116,9 @@ func (r *Reader) openSidecars(fsys vfs.FS) error {
 	if err := json.Unmarshal(b, r.manifest); err != nil {
 		return fmt.Errorf("%w: %s.json: %w", ErrCorrupt, r.prefix, err)
 	}
+	if r.manifest.Version != manifestVersion {
+		return fmt.Errorf("%w: %s.json has version %d, this program reads %d: prepare the data again", ErrCorrupt, r.prefix, r.manifest.Version, manifestVersion)
+	}
 	if r.manifest.Documents != r.documents || r.manifest.Tokens != r.tokens {
 		return fmt.Errorf("%w: %s.json is of another shard: it has %d documents and %d tokens, the index %d and %d",
 			ErrCorrupt, r.prefix, r.manifest.Documents, r.manifest.Tokens, r.documents, r.tokens)
@@ -126,8 +130,16 @@ func (r *Reader) openSidecars(fsys vfs.FS) error {
 	if want := int64(len(docsMagic)) + r.documents*docRowSize; size != want {
 		return fmt.Errorf("%w: %s.docs has %d bytes: want %d", ErrCorrupt, r.prefix, size, want)
 	}
-	r.ids, r.idsSize, err = openSized(fsys, r.prefix+".ids")
-	return err
+	if r.ids, r.idsSize, err = openSized(fsys, r.prefix+".ids"); err != nil || r.manifest.Template == "" {
+		return err
+	}
+	if r.mask, size, err = openSized(fsys, r.prefix+".mask"); err != nil {
+		return err
+	}
+	if want := int64(len(maskMagic)) + (r.tokens+7)/8; size != want {
+		return fmt.Errorf("%w: %s.mask has %d bytes: want %d", ErrCorrupt, r.prefix, size, want)
+	}
+	return nil
 }
 
 // Documents is the number of documents.
@@ -192,6 +204,33 @@ func (r *Reader) Read(dst []uint32, start int64) error {
 	return nil
 }
 
+// HasMask reports whether the shard is of conversations and says which tokens are the assistant's.
+func (r *Reader) HasMask() bool { return r.mask != nil }
+
+// ReadMask fills dst with whether the tokens from start on count as targets under `loss: assistant`. Errors: as [Reader.Read],
+// and a shard without a mask.
+func (r *Reader) ReadMask(dst []bool, start int64) error {
+	if r.mask == nil {
+		return fmt.Errorf("shard %s has no loss mask: it holds plain text", r.prefix)
+	}
+	if start < 0 || start > r.tokens-int64(len(dst)) {
+		return fmt.Errorf("shard %s: loss mask of tokens %d to %d of %d", r.prefix, start, start+int64(len(dst)), r.tokens)
+	}
+	if len(dst) == 0 {
+		return nil
+	}
+	first := start / 8
+	b := make([]byte, (start+int64(len(dst))-1)/8-first+1)
+	if err := readAt(r.mask, r.prefix+".mask", b, int64(len(maskMagic))+first); err != nil {
+		return err
+	}
+	for i := range dst {
+		at := start + int64(i)
+		dst[i] = b[at/8-first]>>(at%8)&1 == 1
+	}
+	return nil
+}
+
 // vocabulary is the bound of token ids.
 func (r *Reader) vocabulary() uint32 {
 	if r.manifest != nil && r.manifest.VocabSize > 0 {
@@ -218,7 +257,17 @@ func (r *Reader) Doc(document int64) (Doc, error) {
 		return Doc{}, err
 	}
 	path, err := r.name(u64(8), binary.LittleEndian.Uint32(b[36:]))
-	return Doc{ID: id, Path: path, Bytes: int64(u64(16)), Line: int64(u64(24))}, err
+	if err != nil {
+		return Doc{}, err
+	}
+	doc := Doc{ID: id, Path: path, Bytes: int64(u64(16)), Line: int64(u64(24))}
+	about, err := r.name(u64(40), binary.LittleEndian.Uint32(b[48:]))
+	if err == nil && about != "" {
+		if err = json.Unmarshal([]byte(about), &doc.Attributes); err != nil {
+			err = fmt.Errorf("%w: %s.ids: attributes of document %d: %w", ErrCorrupt, r.prefix, document, err)
+		}
+	}
+	return doc, err
 }
 
 func (r *Reader) name(at uint64, length uint32) (string, error) {
@@ -233,7 +282,7 @@ func (r *Reader) name(at uint64, length uint32) (string, error) {
 // Close releases the files.
 func (r *Reader) Close() error {
 	var errs []error
-	for _, f := range []vfs.File{r.bin, r.idx, r.docs, r.ids} {
+	for _, f := range []vfs.File{r.bin, r.idx, r.docs, r.ids, r.mask} {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"pretrain/data"
 	"pretrain/internal/vfs"
 )
 
@@ -22,12 +23,13 @@ import (
 type record struct {
 	doc    Doc
 	tokens []uint32
+	mask   []bool
 }
 
 var golden = []record{
-	{Doc{ID: "a", Path: "x.jsonl", Line: 1, Bytes: 9}, []uint32{1, 2, 3, 0}},
-	{Doc{ID: "x.jsonl:2", Path: "x.jsonl", Line: 2, Bytes: 3}, []uint32{65535, 0}},
-	{Doc{ID: "b.txt", Path: "b.txt", Bytes: 2}, []uint32{7, 0}},
+	{Doc{ID: "a", Path: "x.jsonl", Line: 1, Bytes: 9}, []uint32{1, 2, 3, 0}, nil},
+	{Doc{ID: "x.jsonl:2", Path: "x.jsonl", Line: 2, Bytes: 3}, []uint32{65535, 0}, nil},
+	{Doc{ID: "b.txt", Path: "b.txt", Bytes: 2}, []uint32{7, 0}, nil},
 }
 
 func write(t testing.TB, fsys vfs.FS, prefix string, vocab int, records []record) Manifest {
@@ -39,14 +41,22 @@ func write(t testing.TB, fsys vfs.FS, prefix string, vocab int, records []record
 	return m
 }
 
+// templateOf is a chat template if the first record has a mask.
+func templateOf(records []record) string {
+	if len(records) > 0 && records[0].mask != nil {
+		return "chatml"
+	}
+	return ""
+}
+
 func tryWrite(fsys vfs.FS, prefix string, vocab int, records []record) (Manifest, error) {
-	w, err := Create(fsys, prefix, Options{VocabSize: vocab, Tokenizer: HashTokenizer([]byte("tok")), Source: "src"})
+	w, err := Create(fsys, prefix, Options{VocabSize: vocab, Tokenizer: HashTokenizer([]byte("tok")), Source: "src", Template: templateOf(records)})
 	if err != nil {
 		return Manifest{}, err
 	}
 	defer w.Abort()
 	for _, r := range records {
-		if err := w.Add(r.doc, r.tokens); err != nil {
+		if err := w.Add(r.doc, r.tokens, r.mask); err != nil {
 			return Manifest{}, err
 		}
 	}
@@ -82,6 +92,12 @@ func readAll(r *Reader) ([]record, error) {
 		if err := r.Read(rec.tokens, start); err != nil {
 			return nil, err
 		}
+		if r.HasMask() {
+			rec.mask = make([]bool, n)
+			if err := r.ReadMask(rec.mask, start); err != nil {
+				return nil, err
+			}
+		}
 		if r.docs != nil {
 			if rec.doc, err = r.Doc(i); err != nil {
 				return nil, err
@@ -105,12 +121,17 @@ func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		vocab := rapid.SampledFrom([]int{1, 300, 1 << 16, 1<<16 + 1, 150_000}).Draw(rt, "vocab")
 		name := rapid.StringMatching(`[a-c/]{0,4}`)
+		chat := rapid.Bool().Draw(rt, "chat")
 		records := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) record {
-			return record{
+			r := record{
 				doc: Doc{ID: name.Draw(rt, "id"), Path: name.Draw(rt, "path"), Line: rapid.Int64Range(0, 9).Draw(rt, "line"),
-					Bytes: rapid.Int64Range(0, 1<<40).Draw(rt, "bytes")},
+					Bytes: rapid.Int64Range(0, 1<<40).Draw(rt, "bytes"), Attributes: data.Attributes{Language: name.Draw(rt, "language")}},
 				tokens: rapid.SliceOfN(rapid.Uint32Range(0, uint32(vocab-1)), 0, 20).Draw(rt, "tokens"),
 			}
+			if chat {
+				r.mask = rapid.SliceOfN(rapid.Bool(), len(r.tokens), len(r.tokens)).Draw(rt, "mask")
+			}
+			return r
 		}), 0, 30).Draw(rt, "records")
 		fsys := vfs.NewCrashableMem()
 		m, err := tryWrite(fsys, "/s", vocab, records)
@@ -130,6 +151,9 @@ func TestRoundTrip(t *testing.T) {
 			if records[i].tokens == nil {
 				records[i].tokens = []uint32{}
 			}
+			if chat && records[i].mask == nil {
+				records[i].mask = []bool{}
+			}
 		}
 		if d := cmp.Diff(records, got, compare); d != "" && len(records) > 0 {
 			rt.Fatal(d)
@@ -147,7 +171,7 @@ func TestCorpus(t *testing.T) {
 	fsys := vfs.NewCrashableMem()
 	var records []record
 	for i := range 1<<16 + 10 { // more than one batch of the index
-		records = append(records, record{Doc{ID: "d"}, []uint32{uint32(i), 1, 2}[:i%4%3+1]})
+		records = append(records, record{doc: Doc{ID: "d"}, tokens: []uint32{uint32(i), 1, 2}[:i%4%3+1]})
 	}
 	write(t, fsys, "/s", 1<<17, records)
 	c, err := open(t, fsys, "/s").Corpus()
@@ -192,7 +216,7 @@ func TestMegatronGolden(t *testing.T) {
 			var records []record
 			for i := range got {
 				documents = append(documents, got[i].tokens)
-				records = append(records, record{golden[i].doc, got[i].tokens})
+				records = append(records, record{doc: golden[i].doc, tokens: got[i].tokens})
 			}
 			if d := cmp.Diff(c.documents, documents); d != "" {
 				t.Fatal(d)
@@ -297,7 +321,7 @@ func TestWriterRefuses(t *testing.T) {
 	if _, err := Create(fsys, "/s", Options{VocabSize: 10}); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a committed shard was opened for writing: %v", err)
 	}
-	_, err := tryWrite(fsys, "/t", 10, []record{{Doc{ID: "d7"}, []uint32{3, 10}}})
+	_, err := tryWrite(fsys, "/t", 10, []record{{doc: Doc{ID: "d7"}, tokens: []uint32{3, 10}}})
 	if want := "write shard /t: document d7: token 1 is 10: the vocabulary has 10"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -17,7 +17,11 @@ import (
 // each other without a gap. It takes as long as reading the files does.
 func (r *Reader) Verify(ctx context.Context) error {
 	if r.manifest != nil {
-		for ext, f := range map[string]vfs.File{".bin": r.bin, ".idx": r.idx, ".docs": r.docs, ".ids": r.ids} {
+		files := map[string]vfs.File{".bin": r.bin, ".idx": r.idx, ".docs": r.docs, ".ids": r.ids}
+		if r.mask != nil {
+			files[".mask"] = r.mask
+		}
+		for ext, f := range files {
 			sum, err := sumFile(ctx, f)
 			if err != nil {
 				return fmt.Errorf("verify %s%s: %w", r.prefix, ext, err)

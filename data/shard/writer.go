@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 
 	"github.com/zeebo/xxh3"
-
 	"pretrain/internal/vfs"
 )
 
@@ -20,6 +19,8 @@ type Options struct {
 	VocabSize int    // tokens are below it; it decides the [DType]
 	Tokenizer string // [HashTokenizer] of the tokenizer in use
 	Source    string // fingerprint of the raw data
+	// Template names the chat template of a shard of conversations, whose tokens come with a loss mask. "": plain text.
+	Template string
 }
 
 // Writer writes one shard. Nothing can be seen under the shard's names until [Writer.Commit]; a crash before leaves
@@ -33,8 +34,11 @@ type Writer struct {
 	bin      *output
 	docs     *output
 	ids      *output
+	mask     *output // nil for plain text
+	bits     byte    // of the mask, not yet a whole byte
 	lengths  []int32 // tokens of each document: the index is written at the end, because it begins with the counts
 	path     stringRef
+	about    stringRef // attributes
 	buf      []byte
 	err      error // the first failure; the Writer is then of no more use
 }
@@ -55,10 +59,14 @@ func Create(fsys vfs.FS, prefix string, o Options) (*Writer, error) {
 	}
 	dtype := DTypeFor(o.VocabSize)
 	w := &Writer{fsys: fsys, prefix: prefix, dtype: dtype, manifest: Manifest{
-		Version: 1, DType: dtype.String(), VocabSize: o.VocabSize, Tokenizer: o.Tokenizer, Source: o.Source,
+		Version: manifestVersion, DType: dtype.String(), VocabSize: o.VocabSize, Tokenizer: o.Tokenizer, Source: o.Source, Template: o.Template,
 		Files: map[string]FileSum{},
 	}}
-	for ext, out := range map[string]**output{".bin": &w.bin, ".docs": &w.docs, ".ids": &w.ids} {
+	outputs := map[string]**output{".bin": &w.bin, ".docs": &w.docs, ".ids": &w.ids}
+	if o.Template != "" {
+		outputs[".mask"] = &w.mask
+	}
+	for ext, out := range outputs {
 		if *out, w.err = createOutput(fsys, prefix, ext); w.err != nil {
 			return nil, w.fail(w.err)
 		}
@@ -66,13 +74,22 @@ func Create(fsys vfs.FS, prefix string, o Options) (*Writer, error) {
 	if _, err := w.docs.WriteString(docsMagic); err != nil {
 		return nil, w.fail(err)
 	}
+	if w.mask != nil {
+		if _, err := w.mask.WriteString(maskMagic); err != nil {
+			return nil, w.fail(err)
+		}
+	}
 	return w, nil
 }
 
-// Add appends a document. Its tokens must be below the vocabulary size. After an error the shard is aborted.
-func (w *Writer) Add(doc Doc, tokens []uint32) error {
+// Add appends a document. Its tokens must be below the vocabulary size. mask says of each token whether `loss: assistant`
+// counts it as a target; it is nil in a shard of plain text, and only there. After an error the shard is aborted.
+func (w *Writer) Add(doc Doc, tokens []uint32, mask []bool) error {
 	if w.err != nil {
 		return w.err
+	}
+	if w.mask == nil && mask != nil || w.mask != nil && len(mask) != len(tokens) {
+		return w.fail(fmt.Errorf("document %s: a loss mask of %d for %d tokens in a shard of template %q", doc.ID, len(mask), len(tokens), w.manifest.Template))
 	}
 	if len(tokens) > math.MaxInt32 {
 		return w.fail(fmt.Errorf("document %s: %d tokens: Megatron's format ends at %d", doc.ID, len(tokens), math.MaxInt32))
@@ -94,6 +111,9 @@ func (w *Writer) Add(doc Doc, tokens []uint32) error {
 	if err := w.addDoc(doc); err != nil {
 		return w.fail(err)
 	}
+	if err := w.addMask(mask); err != nil {
+		return w.fail(err)
+	}
 	w.lengths = append(w.lengths, int32(len(tokens)))
 	w.manifest.Documents++
 	w.manifest.Tokens += int64(len(tokens))
@@ -101,13 +121,45 @@ func (w *Writer) Add(doc Doc, tokens []uint32) error {
 	return nil
 }
 
+// addMask appends the bits of a document's tokens, which begin where the document before it ended.
+func (w *Writer) addMask(mask []bool) error {
+	at := w.manifest.Tokens
+	w.buf = w.buf[:0]
+	for _, counts := range mask {
+		if counts {
+			w.bits |= 1 << (at % 8)
+		}
+		if at++; at%8 == 0 {
+			w.buf, w.bits = append(w.buf, w.bits), 0
+		}
+	}
+	if len(w.buf) == 0 {
+		return nil
+	}
+	_, err := w.mask.Write(w.buf)
+	return err
+}
+
 // addDoc writes the row of .docs. The records of one file follow each other and a whole file's id is its path, so each
-// path is stored about once.
+// path is stored about once; and so are attributes that a whole source has.
 func (w *Writer) addDoc(doc Doc) error {
-	if w.path.s != doc.Path || w.manifest.Documents == 0 {
-		w.path = stringRef{doc.Path, uint64(w.ids.size)}
-		if _, err := w.ids.WriteString(doc.Path); err != nil {
-			return err
+	attributes, err := json.Marshal(doc.Attributes)
+	if err != nil {
+		return err
+	}
+	about := string(attributes)
+	if about == "{}" {
+		about = ""
+	}
+	for _, ref := range []struct {
+		last *stringRef
+		s    string
+	}{{&w.path, doc.Path}, {&w.about, about}} {
+		if ref.last.s != ref.s || w.manifest.Documents == 0 {
+			*ref.last = stringRef{ref.s, uint64(w.ids.size)}
+			if _, err := w.ids.WriteString(ref.s); err != nil {
+				return err
+			}
 		}
 	}
 	id := w.path
@@ -123,7 +175,9 @@ func (w *Writer) addDoc(doc Doc) error {
 	}
 	row = binary.LittleEndian.AppendUint32(row, uint32(len(doc.ID)))
 	row = binary.LittleEndian.AppendUint32(row, uint32(len(doc.Path)))
-	_, err := w.docs.Write(row)
+	row = binary.LittleEndian.AppendUint64(row, w.about.at)
+	row = binary.LittleEndian.AppendUint32(row, uint32(len(about)))
+	_, err = w.docs.Write(row)
 	return err
 }
 
@@ -132,7 +186,12 @@ func (w *Writer) Commit() (Manifest, error) {
 	if w.err != nil {
 		return Manifest{}, w.err
 	}
-	for _, out := range []*output{w.bin, w.docs, w.ids} {
+	if w.mask != nil && w.manifest.Tokens%8 != 0 {
+		if _, err := w.mask.Write([]byte{w.bits}); err != nil {
+			return Manifest{}, w.fail(err)
+		}
+	}
+	for _, out := range w.outputs() {
 		if err := w.finish(out); err != nil {
 			return Manifest{}, w.fail(err)
 		}
@@ -144,7 +203,11 @@ func (w *Writer) Commit() (Manifest, error) {
 		return Manifest{}, w.fail(err)
 	}
 	dir := filepath.Dir(w.prefix)
-	for _, ext := range []string{".bin", ".docs", ".ids", ".json", ".idx"} {
+	names := []string{".json", ".idx"}
+	for _, out := range w.outputs() {
+		names = append([]string{out.ext}, names...)
+	}
+	for _, ext := range names {
 		if ext == ".idx" { // the others must have their names before the index makes them a shard
 			if err := w.fsys.SyncDir(dir); err != nil {
 				return Manifest{}, w.fail(err)
@@ -229,16 +292,24 @@ func (w *Writer) Abort() {
 
 // fail closes and removes the temporary files and remembers the error.
 func (w *Writer) fail(err error) error {
-	for _, out := range []*output{w.bin, w.docs, w.ids} {
-		if out != nil {
-			out.file.Close()
-		}
+	for _, out := range w.outputs() {
+		out.file.Close()
 	}
-	for _, ext := range []string{".bin", ".docs", ".ids", ".json", ".idx"} {
+	for _, ext := range []string{".bin", ".docs", ".ids", ".mask", ".json", ".idx"} {
 		w.fsys.Remove(w.prefix + ext + ".tmp")
 	}
 	w.err = fmt.Errorf("write shard %s: %w", w.prefix, err)
 	return w.err
+}
+
+// outputs are the files that are written as documents come.
+func (w *Writer) outputs() (all []*output) {
+	for _, out := range []*output{w.bin, w.docs, w.ids, w.mask} {
+		if out != nil {
+			all = append(all, out)
+		}
+	}
+	return all
 }
 
 // output is a temporary file that is hashed and counted while it is written.

@@ -23,6 +23,8 @@ import (
 type Set struct {
 	// Corpus has the documents; each ends with EOS.
 	Corpus pack.Corpus
+	// Mask limits the measurement to the tokens it names, as training is limited to them (`loss: assistant`). Nil: all.
+	Mask pack.Mask
 	// EOS stands before the first document, so that its first token has something before it, as in training.
 	EOS uint32
 	// TokenBytes is the length in bytes of each token's text; 0 for special tokens, which are predicted but are no text.
@@ -187,6 +189,9 @@ func (s stream) read(row *pack.Row, start int64) error {
 		row.Segments[0] = segment
 		at, segment = 1, 2
 	}
+	for i := range end - start - 1 {
+		row.Loss[i] = 1
+	}
 	for doc := s.find(at - 1); at < end; doc++ {
 		from, to := s.Corpus.Offset(doc)+1, min(s.Corpus.Offset(doc+1)+1, end)
 		if to <= at {
@@ -195,13 +200,30 @@ func (s stream) read(row *pack.Row, start int64) error {
 		if err := s.Corpus.Read(row.Tokens[at-start:to-start], doc, int(at-from)); err != nil {
 			return err
 		}
+		if err := s.limit(row.Loss, start, doc, at, to, int(at-from)); err != nil {
+			return err
+		}
 		for p := at; p < to && p-start < int64(len(row.Segments)); p++ {
 			row.Segments[p-start], row.Positions[p-start] = segment, int32(p-at)
 		}
 		at, segment = to, segment+1
 	}
-	for i := range end - start - 1 {
-		row.Loss[i] = 1
+	return nil
+}
+
+// limit takes the loss off the targets at positions [at, to) that the mask does not name: the tokens of doc from offset on.
+func (s stream) limit(loss []float32, start int64, doc int, at, to int64, offset int) error {
+	if s.Mask == nil {
+		return nil
+	}
+	counts := make([]bool, to-at)
+	if err := s.Mask.ReadMask(counts, doc, offset); err != nil {
+		return err
+	}
+	for i, counted := range counts {
+		if target := at + int64(i) - start - 1; target >= 0 && !counted {
+			loss[target] = 0
+		}
 	}
 	return nil
 }
