@@ -33,7 +33,7 @@ type Config struct {
 	MaxEpochs float64 `yaml:"max_epochs"`
 	// Pack is concat or best_fit; see package pack. Default concat.
 	Pack Packing `yaml:"pack"`
-	// Template writes conversations as text. Default minicpm.
+	// Template writes conversations: minicpm, chatml or none. Default minicpm.
 	Template pack.Template `yaml:"template"`
 	// MaskBoundary leaves out the loss of a document's first token. Default false; see [pack.Options].
 	MaskBoundary bool `yaml:"mask_boundary"`
@@ -47,7 +47,7 @@ type Source struct {
 	Quality Quality `yaml:"quality"`
 	// Format is text, or chat for conversations. Default text.
 	Format Format `yaml:"format"`
-	// Loss is all, or assistant for the assistant's words only. Default all.
+	// Loss is all, or assistant to train on the assistant's words only, in a source of format chat. Default all.
 	Loss Loss `yaml:"loss"`
 	// Domain is text, code or math; only code_math goes by it. Default text.
 	Domain Domain `yaml:"domain"`

@@ -14,6 +14,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"pretrain/data/pack"
 	"pretrain/data/read"
 	"pretrain/data/shard"
 	"pretrain/internal/vfs"
@@ -147,6 +150,80 @@ func texts(t testing.TB, prefix string) (map[string]string, string) {
 		all += string(b)
 	}
 	return byID, all
+}
+
+// Conversations are rendered, encoded run by run, and the assistant's tokens marked; the split goes by what is said.
+func TestChat(t *testing.T) {
+	dir := t.TempDir()
+	var lines strings.Builder
+	want := map[string]string{}
+	for i := range 40 {
+		q, a := fmt.Sprintf("question %d, even <AI>", i), strings.Repeat(fmt.Sprintf("答 %d ", i), i%5+1)+"."
+		fmt.Fprintf(&lines, "{\"id\":\"c%d\",\"lang\":\"zh\",\"talk\":[{\"role\":\"user\",\"content\":%q},{\"role\":\"assistant\",\"content\":%q}]}\n", i, q, a)
+		want[fmt.Sprintf("c%d", i)] = "<用户>" + q + "|[" + a + "$]" // | is token 257, $ 256
+	}
+	put(t, filepath.Join(dir, "a.jsonl"), lines.String())
+	o := options(dir, t.TempDir())
+	o.Source.Chat, o.Source.MessagesField, o.Template = true, "talk", pack.MiniCPM
+	p := mustRun(t, o)
+	got := map[string]string{}
+	for _, prefix := range []string{p.TrainPrefix(), p.ValidationPrefix()} {
+		r, err := shard.Open(vfs.OS, prefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if err := r.Verify(t.Context()); err != nil || !r.HasMask() {
+			t.Fatalf("%s: mask %v: %v", prefix, r.HasMask(), err)
+		}
+		for i := range r.Documents() {
+			doc, err := r.Doc(i)
+			if err != nil || doc.Attributes.Language != "zh" {
+				t.Fatalf("%+v, %v", doc, err)
+			}
+			start, n, _ := r.Span(i)
+			tokens, mask := make([]uint32, n), make([]bool, n)
+			if err := errors.Join(r.Read(tokens, start), r.ReadMask(mask, start)); err != nil {
+				t.Fatal(err)
+			}
+			var b []byte
+			for j, token := range tokens {
+				if mask[j] && !mask[max(0, j-1)] {
+					b = append(b, '[')
+				}
+				switch token {
+				case 256:
+					b = append(b, '$')
+				case 257:
+					b = append(b, '|')
+				default:
+					b = append(b, byte(token))
+				}
+			}
+			got[doc.ID] = string(b) + "]"
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if p.Validation.Documents < 1 || p.Validation.Documents > 12 || p.Train.Template != "minicpm" {
+		t.Errorf("%d of 40 conversations held out, template %q", p.Validation.Documents, p.Train.Template)
+	}
+
+	// Another template is other data; the split is the same.
+	o.Template = pack.ChatML
+	if q := mustRun(t, o); q.Key == p.Key || q.Cached || q.Validation.Documents != p.Validation.Documents {
+		t.Errorf("under another template: %+v", q.Manifest)
+	}
+	o.Source.Chat = false
+	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "give the source format: chat") {
+		t.Errorf("as text: %v", err)
+	}
+	o.Source.Chat = true
+	put(t, filepath.Join(dir, "a.jsonl"), strings.Repeat(`{"talk":[{"role":"user","content":"q"}]}`+"\n", 5))
+	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "all conversations are the same") {
+		t.Errorf("one conversation five times: %v", err)
+	}
 }
 
 func TestRun(t *testing.T) {

@@ -51,6 +51,44 @@ func (d documents) wantStream() (tokens []uint32, document []int) {
 	return tokens, document
 }
 
+// ReadMask counts the odd tokens.
+func (d documents) ReadMask(dst []bool, doc, offset int) error {
+	for i := range dst {
+		dst[i] = d[doc][offset+i]%2 == 1
+	}
+	return nil
+}
+
+// A mask takes the other targets out of every window, and nothing else.
+func TestMaskLimitsTheLoss(t *testing.T) {
+	docs := documents{{1, 2, 3}, {}, {4, 5, 6, 7, 8, 9, 11}}
+	all, some := Set{Corpus: docs, EOS: eos}.stream(), Set{Corpus: docs, EOS: eos, Mask: docs}.stream()
+	a, b := pack.NewRow(4), pack.NewRow(4)
+	counted := 0
+	for start := int64(0); start < all.length-1; start += 4 {
+		if err := errors.Join(all.read(a, start), some.read(b, start)); err != nil {
+			t.Fatal(err)
+		}
+		for i, w := range a.Loss {
+			if a.Tokens[i+1]%2 == 0 {
+				w = 0
+			}
+			if b.Loss[i] != w {
+				t.Errorf("window at %d: target %d, token %d, has loss %g, want %g", start, i, b.Tokens[i+1], b.Loss[i], w)
+			}
+			counted += int(b.Loss[i])
+		}
+		a.Loss, b.Loss = nil, nil
+		if diff := cmp.Diff(a, b); diff != "" {
+			t.Error(diff)
+		}
+		a, b = pack.NewRow(4), pack.NewRow(4)
+	}
+	if counted != 6 {
+		t.Errorf("%d targets counted, want the 6 odd ones", counted)
+	}
+}
+
 // TestWindowsCoverTheStream: whatever the documents, empty ones among them, the windows predict each token of the stream
 // once, from the tokens before it, and mark where documents begin.
 func TestWindowsCoverTheStream(t *testing.T) {
