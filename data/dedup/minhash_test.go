@@ -1,0 +1,168 @@
+package dedup
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+
+	"pgregory.net/rapid"
+
+	"pretrain/internal/prng"
+)
+
+// overlapping makes two texts of n random words each, of which the first share are common; with 1-grams their Jaccard similarity
+// is share/(2n-share).
+func overlapping(n, share int, seed uint64) (a, b string) {
+	key := prng.New(seed)
+	word := func(i int) string { return fmt.Sprintf("w%d ", key.Uint64At(uint64(i))) }
+	var x, y strings.Builder
+	for i := range n {
+		x.WriteString(word(i))
+		if i < share {
+			y.WriteString(word(i))
+		} else {
+			y.WriteString(word(n + i))
+		}
+	}
+	return x.String(), y.String()
+}
+
+// Pairs of similarity s become candidates as often as the S-curve 1-(1-s^r)^b says, and signatures agree as often as s with the
+// variance of independent hashes.
+func TestSCurve(t *testing.T) {
+	const n, trials = 120, 600
+	c := Default().MinHash
+	c.NGram = 1
+	for _, s := range []float64{0.5, 0.6, 0.7, 0.75, 0.8, 0.9} {
+		share := int(math.Round(2 * n * s / (1 + s)))
+		exact := float64(share) / float64(2*n-share)
+		candidates, sum, squares := 0, 0.0, 0.0
+		for trial := range trials {
+			c.Seed = uint64(trial)
+			h := NewHasher(c)
+			a, b := overlapping(n, share, uint64(trial))
+			if got := c.Jaccard(a, b); math.Abs(got-exact) > 1e-12 {
+				t.Fatalf("Jaccard %v, want %v", got, exact)
+			}
+			x := slices.Clone(h.Signature(a))
+			y := h.Signature(b)
+			for band := range c.Bands {
+				from, to := band*c.Rows, (band+1)*c.Rows
+				if slices.Equal(x[from:to], y[from:to]) {
+					candidates++
+					break
+				}
+			}
+			e := similarity(short(x), short(y)) - exact
+			sum, squares = sum+e, squares+e*e
+		}
+		// Four standard errors of a proportion: one such test in 16,000 fails by chance, and the seeds are fixed.
+		p, rate := c.Candidate(exact), float64(candidates)/trials
+		if limit := 4*math.Sqrt(p*(1-p)/trials) + 1e-3; math.Abs(rate-p) > limit {
+			t.Errorf("s %.2f: %.3f are candidates, the S-curve says %.3f ± %.3f", s, rate, p, limit)
+		}
+		variance := exact * (1 - exact) / float64(c.Bands*c.Rows)
+		if mean := sum / trials; math.Abs(mean) > 4*math.Sqrt(variance/trials) {
+			t.Errorf("s %.2f: the estimate is off by %.4f on average", s, mean)
+		}
+		if ratio := squares / trials / variance; ratio < 0.75 || ratio > 1.25 {
+			t.Errorf("s %.2f: the estimate's variance is %.2f of that of independent hashes", s, ratio)
+		}
+	}
+}
+
+// The figures that FineWeb gives for its setting (14 bands of 8): 56, 77, 92 and 98.8% at 0.70, 0.75, 0.80 and 0.85.
+func TestCandidate(t *testing.T) {
+	for s, want := range map[float64]float64{0.70: 0.56, 0.75: 0.77, 0.80: 0.92, 0.85: 0.988} {
+		if got := Default().MinHash.Candidate(s); math.Abs(got-want) > 0.006 {
+			t.Errorf("at %v: %.3f, want %v", s, got, want)
+		}
+	}
+}
+
+// The n-grams of a text are those of its words, each hashed whole; blocks, case and punctuation change nothing.
+func TestShingles(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 7).Draw(t, "n")
+		pieces := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "Word", "LONGERthanEight", "x86", "日", "本語", "été", "É", "ß", "”", " ", "--", "1", "한", "naïve"}), 0, 30).Draw(t, "text")
+		repeat := rapid.SampledFrom([]int{1, 1, 60}).Draw(t, "repeat") // 60: across blocks
+		text := strings.Repeat(strings.Join(pieces, rapid.SampledFrom([]string{"", " ", ", "}).Draw(t, "between"))+" ", repeat)
+		got := collect(n, text)
+		words := wordsOf(text)
+		want := len(words) - n + 1
+		if len(words) > 0 {
+			want = max(want, 1)
+		}
+		if len(got) != max(want, 0) {
+			t.Fatalf("%d n-grams, want %d, of %q", len(got), want, words)
+		}
+		// As one text after another with other separators and in upper case where that is reversible.
+		if other := collect(n, strings.Join(words, "\t;\n")); !slices.Equal(got, other) {
+			t.Fatalf("separators matter in %q", text)
+		}
+		// Equal n-grams have equal hashes and different ones different hashes.
+		seen := map[string]uint64{}
+		for i, h := range got {
+			gram := strings.Join(words[i:min(i+n, len(words))], "\x00")
+			if before, ok := seen[gram]; ok && before != h {
+				t.Fatalf("%q has two hashes", gram)
+			}
+			for other, value := range seen {
+				if value == h && other != gram {
+					t.Fatalf("%q and %q share a hash", gram, other)
+				}
+			}
+			seen[gram] = h
+		}
+	})
+}
+
+func collect(n int, text string) []uint64 {
+	var all []uint64
+	newShingler(n).shingles(text, func(grams []uint64) { all = append(all, grams...) })
+	return all
+}
+
+// wordsOf splits a text as the definition at the top of shingle.go says, character by character.
+func wordsOf(text string) []string {
+	var words []string
+	var word []rune
+	end := func() {
+		if len(word) > 0 {
+			words = append(words, string(word))
+		}
+		word = nil
+	}
+	for _, r := range text {
+		switch {
+		case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul):
+			end()
+			words = append(words, string(r))
+		case unicode.In(r, unicode.L, unicode.N, unicode.M):
+			word = append(word, unicode.ToLower(r))
+		default:
+			end()
+		}
+	}
+	end()
+	return words
+}
+
+// Invalid UTF-8 is read as separators; nothing panics and nothing depends on where a block ends.
+func FuzzSignature(f *testing.F) {
+	f.Add("some words, 中文 and \xff\xfe bytes")
+	f.Add(strings.Repeat("a ", 600))
+	h := NewHasher(Default().MinHash)
+	f.Fuzz(func(t *testing.T, text string) {
+		first := slices.Clone(h.Signature(text))
+		if !slices.Equal(first, h.Signature(text)) {
+			t.Error("two signatures of one text")
+		}
+		if padded := h.Signature("\n" + text + "\n"); !slices.Equal(first, padded) {
+			t.Error("white space around the text changes its signature")
+		}
+	})
+}
