@@ -66,6 +66,7 @@ var rules = []rule{
 	{"tokenizer.path", Allowed, "a moved file; its content must be the same"},
 	{"data", Forbidden, "steps already trained would have seen other data" + anew},
 	{"data.path", Allowed, "a moved folder; its content must be the same"},
+	{"data.root", Allowed, "a moved folder; its content must be the same"},
 	{"data.on_bad", Forbidden, "other documents may be left out" + anew},
 	{"data.max_epochs", Allowed, "it bounds, it does not order"},
 	{"batch", Allowed, "it applies from the resumed step on; the steps before keep theirs"},

@@ -159,7 +159,7 @@ func texts(section string, v any) map[string]string {
 // absolute makes the paths of a run independent of the working directory, and reports those that do not exist.
 func (d *decoder) absolute(run *Run, mustExist bool) error {
 	return run.eachPath(func(key string, p *string) error {
-		if *p == "" || strings.Contains(*p, "://") || strings.HasPrefix(*p, "go:") {
+		if *p == "" || !filepath.IsAbs(*p) && notRelative(*p) || d.has("data.root") && strings.HasPrefix(key, "data.sources.") {
 			return nil
 		}
 		path := *p

@@ -8,6 +8,7 @@ package configs
 import (
 	"errors"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -88,6 +89,9 @@ type Data struct {
 	// Path is the short form for one raw source: a file or folder of text, JSONL or Parquet, or "go:std", the standard
 	// library of the Go installation. It is prepared on first use and cached. Not together with sources.
 	Path string `yaml:"path"`
+	// Root is where relative paths of sources start, and the path of a source that gives none: data that lies elsewhere on
+	// another machine is --set data.root=DIR. Default: the folder of the file that names them.
+	Root string `yaml:"root"`
 	// OnBad says what becomes of a raw document that cannot be used (a corrupt line, text that is not UTF-8): fail, or skip,
 	// which leaves it out and counts it. Default fail: silent loss of data is worse than a stop.
 	OnBad read.Policy `yaml:"on_bad"`
@@ -128,13 +132,22 @@ func (c Data) Validate() error {
 	return errors.Join(p.Err(), c.Mix().Validate())
 }
 
-// eachPath calls f with every file or folder the run names and its key; f may change it.
+// eachPath calls f with every file or folder the run names and its key, data.root before those that start there; f may
+// change it.
 func (r *Run) eachPath(f func(key string, path *string) error) error {
-	err := errors.Join(f("tokenizer.path", &r.Tokenizer.Path), f("data.path", &r.Data.Path))
+	err := errors.Join(f("tokenizer.path", &r.Tokenizer.Path), f("data.path", &r.Data.Path), f("data.root", &r.Data.Root))
 	for _, name := range slices.Sorted(maps.Keys(r.Data.Sources)) {
 		source := r.Data.Sources[name]
+		if root := r.Data.Root; root != "" && !notRelative(source.Path) {
+			source.Path = filepath.Join(root, source.Path)
+		}
 		err = errors.Join(err, f("data.sources."+name+".path", &source.Path))
 		r.Data.Sources[name] = source
 	}
 	return err
+}
+
+// notRelative reports whether a path is whole, or none of the file system's.
+func notRelative(path string) bool {
+	return filepath.IsAbs(path) || strings.Contains(path, "://") || strings.HasPrefix(path, "go:")
 }

@@ -144,6 +144,7 @@ func isPrepared(path string) bool {
 func sourceSpec(r *configs.Resolved, name string, m mix.Source) read.Spec {
 	spec := read.Default(m.Path)
 	spec.Name, spec.TextField, spec.IDField, spec.OnBad = name, m.Fields.Text, m.Fields.ID, r.Run.Data.OnBad
+	spec.Files = m.Files
 	spec.Chat, spec.MessagesField = m.Format == mix.FormatChat, m.Fields.Messages
 	return spec
 }

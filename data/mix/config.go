@@ -43,6 +43,9 @@ type Config struct {
 type Source struct {
 	// Path is where it lies: prepared shards, or raw files that are prepared on first use.
 	Path string `yaml:"path"`
+	// Files limit a folder of raw files to those that match one of these patterns, such as code-*.jsonl.zst; with a slash they
+	// are of the path within it. Default: every file of a known kind.
+	Files []string `yaml:"files"`
 	// Quality is the class the schemes go by: ordinary, high or sft. Default ordinary.
 	Quality Quality `yaml:"quality"`
 	// Format is text, or chat for conversations. Default text.
@@ -242,7 +245,7 @@ func (c Config) Validate() error {
 
 // check leaves out what the source inherits from c, which is reported once.
 func (s Source) check(p *problem.List, key string, c Config) {
-	p.Check(s.Path != "", key+"path", `""`, "the folder of the source's shards or raw files")
+	p.Check(s.Path != "", key+"path", `""`, "the folder of the source's shards or raw files; or data.root, the folder of all sources")
 	oneOf(p, key+"quality", s.Quality, Ordinary, High, SFT)
 	oneOf(p, key+"format", s.Format, FormatText, FormatChat)
 	oneOf(p, key+"loss", s.Loss, LossAll, LossAssistant)

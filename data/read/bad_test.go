@@ -143,11 +143,11 @@ func TestOpenErrors(t *testing.T) {
 		{"", nil, nil, `path: "": want a file, a folder or go:std`},
 		{"go:rust", nil, nil, "path: go:rust: want go:std"},
 		{dir + "/none", nil, os.ErrNotExist, dir + "/none"},
-		{dir + "/other", nil, ErrNoFiles, "only 2 .csv, 1 without extension, 1 .pdf; name others with extensions: [.ext]"},
+		{dir + "/other", nil, ErrNoFiles, "only 2 .csv, 1 without extension, 1 .pdf; name others with files: [\"*.ext\"]"},
 		{t.TempDir(), nil, ErrNoFiles, "no files at all"},
 		{dir, func(s *Spec) { s.OnBad = "ignore"; s.MaxDocument = 0; s.TextField = "lang" }, nil,
 			"text_field: lang: want a name without quotes, commas or backslashes, and none of [lang language license]\non_bad: ignore: want fail or skip\nmax_document: 0B: want more than 0"},
-		{dir, func(s *Spec) { s.IDField = "text"; s.Extensions = []string{"go"} }, nil, "id_field: text: want as text_field, and another name than it\nextensions: go: want"},
+		{dir, func(s *Spec) { s.IDField = "text"; s.Files = []string{"[a"} }, nil, "id_field: text: want as text_field, and another name than it\nfiles: [a: want patterns"},
 		{GoStd, func(s *Spec) { s.GoRoot = dir }, os.ErrNotExist, "is " + dir + " a Go installation? Set GOROOT in the environment to one"},
 	} {
 		spec := Default(c.path)

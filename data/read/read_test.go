@@ -146,9 +146,20 @@ func TestFolder(t *testing.T) {
 	if r.RawBytes != onDisk {
 		t.Errorf("%d bytes read, %d on disk", r.RawBytes, onDisk)
 	}
-	spec.Extensions = []string{".md", ".png"}
-	if _, _, err := readAll(t, spec); err == nil || !strings.Contains(err.Error(), "image.png: not UTF-8: byte 0x89 at offset 0") {
-		t.Errorf("extensions name .png: %v", err)
+	for _, c := range []struct {
+		files []string
+		want  int // documents
+		err   string
+	}{
+		{files: []string{"*.MD.gz", "*.png"}, err: "image.png: not UTF-8: byte 0x89 at offset 0"},
+		{files: []string{"lines.*", "*.jsonl"}, want: 9},
+		{files: []string{"b/*.jsonl"}, want: 3},
+		{files: []string{"*.jsonl", "*.md"}, err: "no files to read: nothing matches files: *.md"},
+	} {
+		spec.Files = c.files
+		if docs, _, err := readAll(t, spec); len(docs) != c.want && c.err == "" || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%v: %d documents, %v", c.files, len(docs), err)
+		}
 	}
 }
 

@@ -59,20 +59,26 @@ func Open(ctx context.Context, spec Spec) (*Source, error) {
 		}
 		return &Source{spec: spec, files: []file{f}, bytes: f.size}, nil
 	}
-	s, seen := &Source{spec: spec}, map[string]int{}
+	s, seen, matched := &Source{spec: spec}, map[string]int{}, map[string]bool{}
 	err = walk(ctx, root, func(path, rel string, size int64) {
 		seen[extension(rel)]++
-		if f := formatOf(rel); f != unknown && (len(spec.Extensions) == 0 || slices.Contains(spec.Extensions, extension(rel))) {
+		f := formatOf(rel)
+		if spec.names(rel, matched) {
+			s.add(file{path: path, rel: rel, size: size, format: max(f, text)})
+		} else if len(spec.Files) == 0 && f != unknown {
 			s.add(file{path: path, rel: rel, size: size, format: f})
-		} else if slices.Contains(spec.Extensions, extension(rel)) {
-			s.add(file{path: path, rel: rel, size: size, format: text})
 		}
 	}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open source %s: %w", spec.Path, err)
 	}
+	for _, pattern := range spec.Files {
+		if !matched[pattern] {
+			return nil, fmt.Errorf("open source %s: %w: nothing matches files: %s", spec.Path, ErrNoFiles, pattern)
+		}
+	}
 	if len(s.files) == 0 {
-		return nil, fmt.Errorf("open source %s: %w: the folder has %s; name others with extensions: [.ext]", spec.Path, ErrNoFiles, describe(seen))
+		return nil, fmt.Errorf("open source %s: %w: the folder has %s; name others with files: [\"*.ext\"]", spec.Path, ErrNoFiles, describe(seen))
 	}
 	s.sort()
 	return s, nil

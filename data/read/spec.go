@@ -4,6 +4,7 @@
 package read
 
 import (
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,8 +40,10 @@ type Spec struct {
 	// Chat says that every document is a conversation: its text, if it has one too, is left aside, and one without messages
 	// or with a role that [data.Message.Check] refuses cannot be used. Default false.
 	Chat bool `yaml:"chat"`
-	// Extensions, such as [.go, .md], limit a folder to these files. Default: every extension this package knows.
-	Extensions []string `yaml:"extensions"`
+	// Files limit a folder to the files that match one of these patterns of path.Match: of the name, such as code-*.jsonl.zst,
+	// or with a slash of the path within the folder. A file so named is read whatever its extension. Default: every file of
+	// an extension this package knows.
+	Files []string `yaml:"files"`
 	// OnBad is fail or skip. Default fail: silent loss of data is worse than a stop.
 	OnBad Policy `yaml:"on_bad"`
 	// MaxDocument bounds one line or text file. Default 100 MiB: above that it is a broken file, and memory is finite.
@@ -63,8 +66,9 @@ func (s Spec) Validate() error {
 	p.Check(isField(s.IDField) && s.IDField != s.TextField, "id_field", s.IDField, "as text_field, and another name than it")
 	p.Check(isField(s.MessagesField) && s.MessagesField != s.TextField && s.MessagesField != s.IDField, "messages_field", s.MessagesField,
 		"as text_field, and another name than it and id_field")
-	for _, e := range s.Extensions {
-		p.Check(strings.HasPrefix(e, "."), "extensions", e, "extensions with their dot, such as .md")
+	for _, pattern := range s.Files {
+		_, err := path.Match(pattern, "")
+		p.Check(err == nil && pattern != "", "files", pattern, "patterns such as code-*.jsonl")
 	}
 	p.Check(s.OnBad == Fail || s.OnBad == Skip, "on_bad", s.OnBad, "%s or %s", Fail, Skip)
 	p.Check(s.MaxDocument > 0, "max_document", s.MaxDocument, "more than 0")
@@ -84,4 +88,19 @@ func (s Spec) name() string {
 		return s.Name
 	}
 	return filepath.Base(s.Path)
+}
+
+// names reports whether Files name a file, and notes which of them do.
+func (s Spec) names(rel string, matched map[string]bool) bool {
+	found := false
+	for _, pattern := range s.Files {
+		name := rel
+		if !strings.Contains(pattern, "/") {
+			name = path.Base(rel)
+		}
+		if ok, _ := path.Match(pattern, name); ok { // Validate has seen to the pattern
+			found, matched[pattern] = true, true
+		}
+	}
+	return found
 }
