@@ -15,6 +15,7 @@ import (
 	"pretrain/model/generate"
 	"pretrain/train"
 	"pretrain/train/metrics"
+	"pretrain/train/runs"
 )
 
 // finish ends a run that reached its last step: sample, baselines, result.json, and what there is to see and do next.
@@ -137,6 +138,13 @@ func (j *job) sample(ctx context.Context, s *train.State, step int64) error {
 		fmt.Fprintf(&text, "%s%s\n---\n", prompt, j.corpus.tokenizer.Decode(ids))
 	}
 	j.say("%s", strings.TrimSuffix(text.String(), "\n"))
+	folder := filepath.Join(j.dir, runs.SampleFolder)
+	if err := vfs.MkdirAllSync(vfs.OS, folder); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(folder, runs.SampleFile(step)), []byte(text.String())); err != nil {
+		return err
+	}
 	return writeFile(filepath.Join(j.dir, "sample.txt"), []byte(text.String()))
 }
 

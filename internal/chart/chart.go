@@ -3,6 +3,7 @@
 package chart
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"math"
@@ -28,9 +29,21 @@ type Series struct {
 type Lines struct {
 	Title, X, Y string // Title and the axes' names
 	LogX        bool   // all X must be above 0
-	Series      []Series
+	// Width and Height in pixels. Default 720 × 400.
+	Width, Height int
+	Series        []Series
 	// Marks are vertical lines with a name, at values of X.
 	Marks []Mark
+	// Bands are stretches of X with a name, behind the series: every second one is shaded.
+	Bands []Band
+	// Strip is a second row of bands, at the foot of the drawing.
+	Strip []Band
+}
+
+// Band is a named stretch of the horizontal axis.
+type Band struct {
+	From, To float64
+	Name     string
 }
 
 // Mark is a named value on the horizontal axis.
@@ -72,6 +85,9 @@ func (l Lines) SVG() string {
 	for _, m := range l.Marks {
 		xs = append(xs, m.X)
 	}
+	if len(l.Strip) > 0 && len(ys) > 0 { // room for it below the lines
+		ys = append(ys, slices.Min(ys)-0.06*(slices.Max(ys)-slices.Min(ys)))
+	}
 	named := 0
 	for _, s := range l.Series {
 		if s.Name != "" {
@@ -79,12 +95,15 @@ func (l Lines) SVG() string {
 		}
 	}
 	w := canvas{}
-	w.open(width, height, l.Title)
+	width, height := cmp.Or(l.Width, width), cmp.Or(l.Height, height)
 	area := box{left, top, width - right, height - bottom}
 	if named > 1 {
 		area.x1 -= legendWidth
 	}
 	x, y := newAxis(xs, l.LogX, area.x0, area.x1), newAxis(ys, false, area.y1, area.y0)
+	w.open(width, height, l.Title, fmt.Sprintf(` data-x="%s" data-y="%s" data-names="%s|%s"`, x.data(), y.data(), html.EscapeString(l.X), html.EscapeString(l.Y)))
+	w.bands(l.Bands, x, area.y0, area.y1, area.y0+13)
+	w.bands(l.Strip, x, area.y1-17, area.y1, area.y1-5)
 	w.axes(area, x, y, l.X, l.Y)
 	for _, m := range l.Marks {
 		at := x.at(m.X)
@@ -128,7 +147,7 @@ func (c Intervals) SVG() string {
 	}
 	h := top + 22*max(1, len(c.Rows)) + bottom
 	w := canvas{}
-	w.open(width+120, h, c.Title)
+	w.open(width+120, h, c.Title, "")
 	area := box{names, top, width + 120 - notes, h - bottom}
 	x := newAxis(xs, false, area.x0, area.x1)
 	w.axes(area, x, axis{}, c.X, "")
@@ -171,7 +190,8 @@ func newAxis(values []float64, log bool, from, to int) axis {
 	}
 	a.low, a.high = a.scale(slices.Min(values)), a.scale(slices.Max(values))
 	if a.high == a.low {
-		a.low, a.high = a.low-0.5, a.high+0.5
+		around := max(0.5, 0.1*math.Abs(a.low)) // ticks that differ in the digits they are written with
+		a.low, a.high = a.low-around, a.high+around
 	}
 	margin := 0.04 * (a.high - a.low)
 	a.low, a.high = a.low-margin, a.high+margin
@@ -220,6 +240,29 @@ func (a axis) makeTicks() []float64 {
 	return ticks
 }
 
+// data is the axis for a script that turns pixels back into values: low, high (logarithms where log is 1), from, to, log.
+func (a axis) data() string {
+	log := 0
+	if a.log {
+		log = 1
+	}
+	return fmt.Sprintf("%g %g %g %g %d", a.low, a.high, a.from, a.to, log)
+}
+
+// bands shades every second of a row of stretches between two heights and writes their names.
+func (w *canvas) bands(list []Band, x axis, y0, y1, text int) {
+	for i, b := range list {
+		from, to := max(x.from, x.at(b.From)), min(x.to, x.at(b.To))
+		if !finite(from, to) || to <= from {
+			continue
+		}
+		w.add(`<rect class="band%d" x="%.1f" y="%d" width="%.1f" height="%d"/>`, i%2, from, y0, to-from, y1-y0)
+		if letters := int((to - from) / 6.5); letters >= 3 {
+			w.text((from+to)/2, float64(text), "middle", "n", cut(b.Name, letters))
+		}
+	}
+}
+
 // label writes a tick with as many digits as it needs.
 func label(v float64) string {
 	if abs := math.Abs(v); abs >= 1e4 {
@@ -249,8 +292,9 @@ func (w *canvas) text(x, y float64, anchor, class, text string) {
 	}
 }
 
-func (w *canvas) open(width, height int, title string) {
-	w.add(`<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">`, width, height, width, height, html.EscapeString(title))
+// open begins a drawing; attributes are further ones of its element.
+func (w *canvas) open(width, height int, title, attributes string) {
+	w.add(`<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s"%s>`, width, height, width, height, html.EscapeString(title), attributes)
 	w.add("<style>%s</style>", style())
 	w.text(left-50, 16, "start", "t", title)
 }
@@ -264,7 +308,7 @@ func (w *canvas) close() string {
 func style() string {
 	var b strings.Builder
 	scheme := func(ink, pale, ground string, n int) {
-		fmt.Fprintf(&b, ".chart{background:%s}.chart text{font:%dpx system-ui,sans-serif;fill:%s}.chart .t{font-size:14px;font-weight:600}.chart .g{stroke:%s}.chart .mark{stroke:%s;stroke-dasharray:4 3}.chart .s{fill:none;stroke-width:2}.chart .faint{stroke-width:1;opacity:.35}.chart .dash{stroke-dasharray:6 3}", ground, fontPix, ink, pale, ink)
+		fmt.Fprintf(&b, ".chart{background:%s}.chart text{font:%dpx system-ui,sans-serif;fill:%s}.chart .t{font-size:14px;font-weight:600}.chart .g{stroke:%s}.chart .mark{stroke:%s;stroke-dasharray:4 3}.chart .s{fill:none;stroke-width:2}.chart .faint{stroke-width:1;opacity:.35}.chart .dash{stroke-dasharray:6 3}.chart .band0{fill:%s;opacity:.35}.chart .band1{fill:none}.chart .n{font-size:10px;opacity:.75}", ground, fontPix, ink, pale, ink, pale)
 		for i, c := range Palette {
 			fmt.Fprintf(&b, ".chart .c%d{stroke:%s}.chart .f%d{fill:%s}", i, c[n], i, c[n])
 		}
@@ -305,6 +349,14 @@ func (s Series) class() string {
 	return class
 }
 
+// data names the line for a script.
+func (s Series) data() string {
+	if s.Name == "" {
+		return ""
+	}
+	return fmt.Sprintf(` data-name="%s"`, html.EscapeString(s.Name))
+}
+
 func (w *canvas) series(s Series, x, y axis) {
 	var d strings.Builder
 	pen := "M"
@@ -317,7 +369,7 @@ func (w *canvas) series(s Series, x, y axis) {
 		pen = "L"
 	}
 	if !s.NoLine && d.Len() > 0 {
-		w.add(`<path class="%s" d="%s"/>`, s.class(), d.String())
+		w.add(`<path class="%s"%s d="%s"/>`, s.class(), s.data(), d.String())
 	}
 	for _, p := range s.Points {
 		if !finite(p.X, p.Y) {

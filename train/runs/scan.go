@@ -2,12 +2,14 @@ package runs
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"pretrain/internal/section"
 	"pretrain/internal/vfs"
 	"pretrain/train/checkpoint"
 	"pretrain/train/metrics"
@@ -37,9 +39,17 @@ type Run struct {
 // Scan finds the run directories in dir and below it, sorted by path, and links branches to their trunks: by identity, so that
 // a renamed trunk is found, else by path.
 func Scan(fsys vfs.FS, dir string) ([]Run, error) {
-	var list []Run
-	if err := scan(fsys, dir, &list); err != nil {
+	dirs, err := Find(fsys, dir)
+	if err != nil {
 		return nil, err
+	}
+	var list []Run
+	for _, dir := range dirs {
+		r, err := read(fsys, dir)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, r)
 	}
 	byID, byDir := map[string]int{}, map[string]int{}
 	for i, r := range list {
@@ -70,32 +80,39 @@ func Scan(fsys vfs.FS, dir string) ([]Run, error) {
 	return list, nil
 }
 
-// scan adds the runs in dir and below it.
-func scan(fsys vfs.FS, dir string, list *[]Run) error {
+// Find lists the run directories in dir and below it, sorted by path, without reading them.
+func Find(fsys vfs.FS, dir string) (list []string, err error) {
 	entries, err := fsys.ReadDir(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	has := func(name string) bool {
 		return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
 	}
 	if has(identityFile) || has("config.yaml") && (has("metrics.jsonl") || has("checkpoints")) {
-		r, err := read(fsys, dir)
-		if err != nil {
-			return err
-		}
-		*list = append(*list, r)
+		list = append(list, dir)
 	}
 	for _, e := range entries {
-		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") || e.Name() == "checkpoints" || e.Name() == "tensorboard" {
+		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") || slices.Contains(notRuns, e.Name()) {
 			continue
 		}
-		if err := scan(fsys, filepath.Join(dir, e.Name()), list); err != nil && !errors.Is(err, fs.ErrNotExist) { // one removed meanwhile
-			return err
+		below, err := Find(fsys, filepath.Join(dir, e.Name()))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // one removed meanwhile
+			return nil, err
 		}
+		list = append(list, below...)
 	}
-	return nil
+	return list, nil
 }
+
+// notRuns are the folders of a run directory that hold no other run.
+var notRuns = []string{"checkpoints", "tensorboard", "spikes", SampleFolder, section.Folder}
+
+// SampleFolder is where a run keeps the texts it generated, a file for each step that it did so after.
+const SampleFolder = "samples"
+
+// SampleFile is the name of the samples after step updates.
+func SampleFile(step int64) string { return fmt.Sprintf("step-%09d.txt", step) }
 
 // read reads a run directory.
 func read(fsys vfs.FS, dir string) (Run, error) {

@@ -1,0 +1,52 @@
+package report
+
+import (
+	"pretrain/train/metrics"
+)
+
+// metric is a number of a record that the report draws.
+type metric struct {
+	key   string
+	title string // of its drawing
+	unit  string // of the vertical axis
+	value func(*metrics.Record) float64
+	// rare: with one drawing for all runs only where some run has points; measured on few updates, so drawn with dots.
+	rare bool
+}
+
+// The keys of the curves that are drawn together with others or summed up.
+const (
+	keyLoss     = "loss"
+	keySmooth   = "loss_smooth"
+	keyValLoss  = "val_loss"
+	keyValBPB   = "val_bpb"
+	sourcePart  = "val_bpb/" // followed by the source's name
+	keyWaitPart = "data_wait"
+)
+
+// drawn are the metrics with a drawing of their own, in the order of the page. A number added to [metrics.Record] needs a line here.
+var drawn = []metric{
+	{key: "lr", title: "Learning rate", unit: "learning rate", value: func(r *metrics.Record) float64 { return float64(r.LR) }},
+	{key: "batch_tokens", title: "Batch", unit: "tokens per step", value: func(r *metrics.Record) float64 { return float64(r.BatchTokens) }},
+	{key: "grad_norm", title: "Gradient norm before clipping", unit: "L2 norm", value: func(r *metrics.Record) float64 { return float64(r.GradNorm) }},
+	{key: "tokens_per_second", title: "Throughput", unit: "tokens per second", value: func(r *metrics.Record) float64 { return float64(r.TokensPerSecond) }},
+	{key: "mfu", title: "Model FLOPs utilisation", unit: "% of the device's peak", value: func(r *metrics.Record) float64 { return 100 * float64(r.MFU) }},
+	{key: keyWaitPart, title: "Waiting for data", unit: "% of the step's time", value: func(r *metrics.Record) float64 { return 100 * float64(r.DataWaitMS) / float64(r.StepMS) }},
+	{key: "skipped", title: "Updates left out so far", unit: "updates", rare: true, value: func(r *metrics.Record) float64 { return float64(r.Skipped) }},
+}
+
+// smoothing is the memory of the smoothed loss, in updates; the run's own train_loss has the same.
+const smoothing = 50
+
+// smoother is a moving average whose memory grows with what it has seen, up to smoothing: while the loss falls fast, a long memory
+// would draw a line far above it.
+type smoother struct {
+	mean float64
+	n    int
+}
+
+func (s *smoother) add(v float64) float64 {
+	s.n++
+	s.mean += (v - s.mean) / min(smoothing, 1+float64(s.n-1)/5)
+	return s.mean
+}
