@@ -200,7 +200,7 @@ func TestLive(t *testing.T) {
 			t.Errorf("report asked as %s: %d", host, code)
 		}
 	}
-	for _, path := range []string{"/report", "/report?run=../secret", "/report?run="+dir+"/secret", "/report?run=gone"} {
+	for _, path := range []string{"/report", "/report?run=../secret", "/report?run=" + dir + "/secret", "/report?run=gone"} {
 		if code, text := get("localhost", path); code != http.StatusBadRequest || strings.Contains(text, "<") {
 			t.Errorf("%s: %d %s", path, code, text)
 		}
@@ -284,4 +284,3 @@ func BenchmarkOpen(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/steps, "ns/record")
 }
-
