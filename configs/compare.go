@@ -78,6 +78,7 @@ var rules = []rule{
 	{"train.tokens", Allowed, "the schedule's end and its fractions of the run move with it"},
 	{"train.precision", Allowed, "it applies from the resumed step on; master weights are fp32 in both"},
 	{"train.remat", Allowed, elsewhere},
+	{"train.attention", Allowed, elsewhere},
 	{"eval", Allowed, elsewhere},
 	{"spikes", Allowed, fromHere},
 	{"checkpoint", Allowed, elsewhere},

@@ -40,13 +40,16 @@ type Train struct {
 	Precision model.Precision `yaml:"precision"`
 	// Remat is none (default: the fastest where it fits), attention or layer.
 	Remat model.Remat `yaml:"remat"`
+	// Attention is auto (default: the backend's fused kernel where it has one for bf16 and the plain causal mask, which on CUDA
+	// is cuDNN's flash attention; else elementary operations) or decomposed (elementary operations always).
+	Attention model.AttentionKind `yaml:"attention"`
 }
 
 // maxTokens is a thousand times the largest run there has been, and a token count that is still exact in a float64.
 const maxTokens units.Tokens = 9e15
 
 // DefaultTrain is bf16, nothing computed twice.
-func DefaultTrain() Train { return Train{Precision: model.BF16, Remat: model.RematNone} }
+func DefaultTrain() Train { return Train{Precision: model.BF16, Remat: model.RematNone, Attention: model.AttentionAuto} }
 
 // Validate reports every problem at once.
 func (c Train) Validate() error {
@@ -56,6 +59,7 @@ func (c Train) Validate() error {
 	p.Check(c.Precision == model.BF16 || c.Precision == model.FP32, "precision", c.Precision, "bf16 or fp32")
 	all := []model.Remat{model.RematNone, model.RematAttention, model.RematLayer}
 	p.Check(slices.Contains(all, c.Remat), "remat", c.Remat, "one of %v", all)
+	p.Check(c.Attention == model.AttentionAuto || c.Attention == model.AttentionDecomposed, "attention", c.Attention, "%s or %s", model.AttentionAuto, model.AttentionDecomposed)
 	return p.Err()
 }
 

@@ -3,9 +3,20 @@ package model
 import (
 	"math"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	g "github.com/gomlx/gomlx/core/graph"
+)
+
+// AttentionKind says which implementation of attention is used.
+type AttentionKind string
+
+const (
+	// AttentionAuto is the backend's fused kernel where it has one for the case, see [NumericsFor], and else decomposed.
+	AttentionAuto AttentionKind = "auto"
+	// AttentionDecomposed is attention of elementary operations.
+	AttentionDecomposed AttentionKind = "decomposed"
 )
 
 // visible returns which keys each query may see, boolean [T, T] or, with document segments [B, T], [B, 1, T, T]:
@@ -24,10 +35,39 @@ func visible(gr *g.Graph, seqLen, window int, segments *g.Node) *g.Node {
 	return mask
 }
 
-// attend is softmax(q·kᵀ/√E)·v over visible keys. q is [B, H, T, E], k and v are [B, K, T, E], all float32; the result
-// is [B, H, T, E]. The G query heads that share a key/value head are folded into its rows, so grouped-query attention
-// repeats nothing and the gradients of k and v add up by themselves.
+// fuses reports whether attention runs as the backend's kernel. It has to be plain causal: cuDNN takes another mask only as
+// a bias [B, H, T, T], written out in memory for the kernel and once more for its gradient, which is what the kernel is there
+// to save. Heads are of a multiple of 8 up to 128, what flash attention takes on every GPU it runs on.
+func (n Numerics) fuses(headDim, window int, segments *g.Node) bool {
+	return n.fusedAttention && window == 0 && segments == nil && headDim%8 == 0 && headDim <= 128
+}
+
+// attend is softmax(q·kᵀ/√E)·v over visible keys: those of the mask, or without one, by the backend's fused kernel, all up to
+// the query's own. q is [B, H, T, E], k and v are [B, K, T, E], all float32; the result is [B, H, T, E].
 func (n Numerics) attend(q, k, v, mask *g.Node) (o *g.Node, pullback func(do *g.Node) (dq, dk, dv *g.Node)) {
+	if mask == nil {
+		return n.attendFused(q, k, v)
+	}
+	return n.attendDecomposed(q, k, v, mask)
+}
+
+// attendFused is one kernel forward and one back. Between them it keeps the output and, of each row of scores, the logarithm
+// of the softmax's denominator [B, H, T].
+func (n Numerics) attendFused(q, k, v *g.Node) (o *g.Node, pullback func(do *g.Node) (dq, dk, dv *g.Node)) {
+	options := &compute.ScaledDotProductAttentionConfig{Causal: true, Scale: 1 / math.Sqrt(float64(q.Shape().Dimensions[3]))}
+	out, _ := g.BackendFusedScaledDotProductAttention(n.Narrow(q), n.Narrow(k), n.Narrow(v), compute.AttentionAxesLayoutBHSD, options)
+	return g.ConvertDType(out, dtypes.Float32), func(do *g.Node) (dq, dk, dv *g.Node) {
+		// GoMLX exports the kernel's gradient only as the rule that its automatic differentiation would apply.
+		kernel := out.Inputs()[0]
+		grads := g.VJPRegistration[kernel.Type()](kernel, []*g.Node{n.Narrow(do)}, out.Shape())
+		wide := func(x *g.Node) *g.Node { return g.ConvertDType(x, dtypes.Float32) }
+		return wide(grads[0]), wide(grads[1]), wide(grads[2])
+	}
+}
+
+// attendDecomposed is attention of the backend's elementary operations. The G query heads that share a key/value head are
+// folded into its rows, so grouped-query attention repeats nothing and the gradients of k and v add up by themselves.
+func (n Numerics) attendDecomposed(q, k, v, mask *g.Node) (o *g.Node, pullback func(do *g.Node) (dq, dk, dv *g.Node)) {
 	dims := q.Shape().Dimensions
 	batch, heads, seqLen, headDim := dims[0], dims[1], dims[2], dims[3]
 	kvHeads := k.Shape().Dimensions[1]

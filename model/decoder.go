@@ -40,7 +40,7 @@ type Input struct {
 	Segments, Positions *g.Node
 }
 
-// context is what all layers share: position tables and the attention mask.
+// context is what all layers share: position tables and the attention mask, nil where attention is the backend's kernel.
 type context struct {
 	batch, seqLen int
 	rotary        rotary
@@ -58,7 +58,9 @@ func (m Decoder) newContext(in Input) context {
 		positions = g.Iota(in.Tokens.Graph(), shapes.Make(dtypes.Int32, c.seqLen), 0)
 	}
 	c.rotary = newRotary(positions, m.HeadDim, m.RopeTheta, m.RopeScaling)
-	c.mask = visible(in.Tokens.Graph(), c.seqLen, m.SlidingWindow, segments)
+	if !m.Numerics.fuses(m.HeadDim, m.SlidingWindow, segments) {
+		c.mask = visible(in.Tokens.Graph(), c.seqLen, m.SlidingWindow, segments)
+	}
 	return c
 }
 
@@ -141,7 +143,7 @@ func (m Decoder) attention(i int, w Weights, x *g.Node, ctx context) (*g.Node, f
 	}
 	q, k = ctx.rotary.turn(q), ctx.rotary.turn(k)
 	heads, attendBack := n.attend(q, k, v, ctx.mask)
-	if m.Remat == RematAttention {
+	if m.Remat == RematAttention && ctx.mask != nil { // a fused kernel keeps nothing worth computing again
 		attendBack = func(do *g.Node) (dq, dk, dv *g.Node) {
 			barred := g.OptimizationBarriers(q, k, v, do)
 			_, back := n.attend(barred[0], barred[1], barred[2], ctx.mask)

@@ -25,16 +25,22 @@ type Numerics struct {
 	// CPU plugin runs such a bf16 product in float32, after widening both operands, at a quarter of the speed
 	// (docs/performance.md, "weight gradients").
 	copyTransposed bool
+	// fusedAttention has attention without a mask other than the causal one run as the backend's own kernel.
+	fusedAttention bool
 }
 
 // NumericsFor returns how products of the given precision run on backend. On XLA's CPU plugin a bf16 product is fast
 // (2.2x float32) only with a float32 output and no accumulator asked for; on CUDA an unset accumulator means a
-// highest-precision product, so it is set there.
+// highest-precision product, so it is set there. Attention is the backend's fused kernel where it has one: on CUDA cuDNN's
+// flash attention, which keeps no scores.
 func NumericsFor(backend compute.Backend, precision Precision) Numerics {
 	if precision == FP32 {
 		return Numerics{operand: dtypes.Float32}
 	}
 	n := Numerics{operand: dtypes.BFloat16}
+	// A kernel without a backward pass is of no use here, and those there are take half precision only.
+	ops := backend.Capabilities().Operations
+	n.fusedAttention = ops[compute.OpTypeFusedScaledDotProductAttention] && ops[compute.OpTypeFusedScaledDotProductAttentionVJP]
 	if xla, ok := backend.(interface {
 		IsCPU() bool
 		IsCUDA() bool
@@ -44,6 +50,12 @@ func NumericsFor(backend compute.Backend, precision Precision) Numerics {
 			n.accumulator = dtypes.Float32
 		}
 	}
+	return n
+}
+
+// Decomposed is n without the backend's fused attention.
+func (n Numerics) Decomposed() Numerics {
+	n.fusedAttention = false
 	return n
 }
 
