@@ -29,6 +29,7 @@ type Series struct {
 type Lines struct {
 	Title, X, Y string // Title and the axes' names
 	LogX        bool   // all X must be above 0
+	LogY        bool   // all Y must be above 0, and error bars' ends
 	// Width and Height in pixels. Default 720 × 400.
 	Width, Height int
 	Series        []Series
@@ -100,7 +101,7 @@ func (l Lines) SVG() string {
 	if named > 1 {
 		area.x1 -= legendWidth
 	}
-	x, y := newAxis(xs, l.LogX, area.x0, area.x1), newAxis(ys, false, area.y1, area.y0)
+	x, y := newAxis(xs, l.LogX, area.x0, area.x1), newAxis(ys, l.LogY, area.y1, area.y0)
 	w.open(width, height, l.Title, fmt.Sprintf(` data-x="%s" data-y="%s" data-names="%s|%s"`, x.data(), y.data(), html.EscapeString(l.X), html.EscapeString(l.Y)))
 	w.bands(l.Bands, x, area.y0, area.y1, area.y0+13)
 	w.bands(l.Strip, x, area.y1-17, area.y1, area.y1-5)

@@ -42,7 +42,7 @@ func wellFormed(t interface{ Fatalf(string, ...any) }, svg string) {
 func TestAnyDataDraws(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		number := rapid.OneOf(rapid.Float64Range(-1e6, 1e6), rapid.Just(math.NaN()), rapid.Just(math.Inf(1)), rapid.Just(0.0))
-		l := Lines{Title: rapid.String().Filter(isXML).Draw(t, "title"), X: "x", Y: "a <b> & c", LogX: rapid.Bool().Draw(t, "log")}
+		l := Lines{Title: rapid.String().Filter(isXML).Draw(t, "title"), X: "x", Y: "a <b> & c", LogX: rapid.Bool().Draw(t, "log"), LogY: rapid.Bool().Draw(t, "log y")}
 		var c Intervals
 		for range rapid.IntRange(0, 25).Draw(t, "series") {
 			s := Series{Name: rapid.SampledFrom([]string{"", "a", "b & c"}).Draw(t, "name"), Color: rapid.IntRange(0, 20).Draw(t, "color")}
@@ -50,6 +50,9 @@ func TestAnyDataDraws(t *testing.T) {
 				p := Point{X: number.Draw(t, "x"), Y: number.Draw(t, "y"), Low: number.Draw(t, "low"), High: number.Draw(t, "high")}
 				if l.LogX {
 					p.X = math.Abs(p.X) + 1e-3
+				}
+				if l.LogY {
+					p.Y, p.Low, p.High = math.Abs(p.Y)+1e-3, math.Abs(p.Low)+1e-3, math.Abs(p.High)+1e-3
 				}
 				s.Points = append(s.Points, p)
 			}
