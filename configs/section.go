@@ -49,7 +49,9 @@ type Train struct {
 const maxTokens units.Tokens = 9e15
 
 // DefaultTrain is bf16, nothing computed twice.
-func DefaultTrain() Train { return Train{Precision: model.BF16, Remat: model.RematNone, Attention: model.AttentionAuto} }
+func DefaultTrain() Train {
+	return Train{Precision: model.BF16, Remat: model.RematNone, Attention: model.AttentionAuto}
+}
 
 // Validate reports every problem at once.
 func (c Train) Validate() error {
