@@ -16,13 +16,6 @@ func BenchmarkSignature(b *testing.B) {
 			}
 		})
 	}
-	b.Run("shingles", func(b *testing.B) {
-		text, s := prose(4096, 1), newShingler(5)
-		b.SetBytes(int64(len(text)))
-		for b.Loop() {
-			s.shingles(text, func([]uint64) {})
-		}
-	})
 }
 
 var letters = "etaoinshrdlucmfwypvbgkjqxz"

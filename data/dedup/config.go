@@ -25,6 +25,7 @@ import (
 	"slices"
 
 	"pretrain/data"
+	"pretrain/data/ngram"
 	"pretrain/internal/problem"
 	"pretrain/internal/units"
 )
@@ -124,7 +125,7 @@ func (c Config) Validate() error {
 	p.Check(slices.Contains([]Scope{All, Source}, c.Scope), "scope", c.Scope, "all or source")
 	p.Check(c.Memory >= 1<<20, "memory", c.Memory, "at least 1MiB")
 	m := c.MinHash
-	p.Check(m.NGram >= 1 && m.NGram <= maxNGram, "minhash.ngram", m.NGram, "1 to %d", maxNGram)
+	p.Check(m.NGram >= 1 && m.NGram <= ngram.Max, "minhash.ngram", m.NGram, "1 to %d", ngram.Max)
 	p.Check(m.Bands >= 1 && m.Rows >= 1 && m.Bands <= maxHashes && m.Rows <= maxHashes && m.Bands*m.Rows <= maxHashes,
 		"minhash.bands", m.Bands, "bands and rows of at least 1 whose product is at most %d (rows are %d)", maxHashes, m.Rows)
 	p.Check(m.Threshold >= 0 && m.Threshold <= 1, "minhash.threshold", m.Threshold, "0%% to 100%%")

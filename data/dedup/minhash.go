@@ -7,13 +7,14 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"pretrain/data/ngram"
 	"pretrain/internal/prng"
 )
 
 // Hasher computes MinHash signatures. One goroutine uses it at a time.
 type Hasher struct {
 	c            MinHash
-	shingler     *shingler
+	shingler     *ngram.Shingler
 	flip, factor []uint64 // of each hash function
 	min          []uint64
 	band         []byte
@@ -27,7 +28,7 @@ type Hasher struct {
 func NewHasher(c MinHash) *Hasher {
 	k := c.Bands * c.Rows
 	h := &Hasher{
-		c: c, shingler: newShingler(c.NGram), band: make([]byte, 8*c.Rows),
+		c: c, shingler: ngram.New(c.NGram), band: make([]byte, 8*c.Rows),
 		flip: make([]uint64, k), factor: make([]uint64, k), min: make([]uint64, k),
 	}
 	key := prng.New(c.Seed).Split("minhash")
@@ -44,7 +45,7 @@ func (h *Hasher) Signature(text string) []uint64 {
 		h.min[i] = math.MaxUint64
 	}
 	empty := true
-	h.shingler.shingles(text, func(grams []uint64) {
+	h.shingler.Each(text, func(grams []uint64) {
 		empty = false
 		h.lower(grams)
 	})
@@ -75,7 +76,7 @@ func (h *Hasher) lower(grams []uint64) {
 	}
 	if i < len(h.min) {
 		for _, x := range grams {
-			h.min[i] = min(h.min[i], mix(x^h.flip[i], h.factor[i]))
+			h.min[i] = min(h.min[i], ngram.Mix(x^h.flip[i], h.factor[i]))
 		}
 	}
 }
@@ -97,7 +98,8 @@ func (c MinHash) Candidate(s float64) float64 {
 // Jaccard is the exact similarity that signatures estimate: of the sets of n-grams of two texts, the size of the intersection over
 // that of the union. 0 where neither text has words.
 func (c MinHash) Jaccard(a, b string) float64 {
-	x, y := grams(a, c.NGram), grams(b, c.NGram)
+	shingler := ngram.New(c.NGram)
+	x, y := shingler.Set(a), shingler.Set(b)
 	common := 0
 	for g := range x {
 		if _, ok := y[g]; ok {
@@ -108,16 +110,6 @@ func (c MinHash) Jaccard(a, b string) float64 {
 		return 0
 	}
 	return float64(common) / float64(len(x)+len(y)-common)
-}
-
-func grams(text string, n int) map[uint64]struct{} {
-	set := map[uint64]struct{}{}
-	newShingler(n).shingles(text, func(block []uint64) {
-		for _, g := range block {
-			set[g] = struct{}{}
-		}
-	})
-	return set
 }
 
 // short keeps the upper 16 bits of each minimum: enough to tell the similarity of two documents, since unequal minima look
