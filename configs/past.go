@@ -1,10 +1,13 @@
 package configs
 
 import (
+	"cmp"
+	"fmt"
 	"maps"
 	"reflect"
 
 	"pretrain/internal/units"
+	"pretrain/model"
 	"pretrain/schedule"
 )
 
@@ -37,6 +40,18 @@ func (r *Resolved) curve() (*schedule.Schedule, error) {
 type Segment struct {
 	Until int64
 	YAML  string
+}
+
+// ModelOf is the model of a run's configuration, with the vocabulary of its tokenizer, and a text that is the same for runs of the
+// same tokenizer settings. Its files need not be there.
+func ModelOf(t Text) (m model.Config, tokenizer string, err error) {
+	c, err := readDraft(&t, "", nil, false)
+	if err != nil {
+		return m, "", err
+	}
+	m = c.run.Model
+	m.VocabSize = cmp.Or(m.VocabSize, c.run.Tokenizer.VocabSize)
+	return m, fmt.Sprintf("%+v", c.run.Tokenizer), nil
 }
 
 // LoadPast reads a configuration that a checkpoint has, last of segments, with the segments before it as its past. Its files
