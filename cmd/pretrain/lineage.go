@@ -226,13 +226,21 @@ func (j *job) dataPlan(saved *checkpoint.State) (*mix.Plan, error) {
 	if err != nil || saved == nil {
 		return plan, err
 	}
-	trained := plan
-	if p := j.config.Past; p != nil && p.Step == saved.Meta.Step {
-		trained = past
-	}
-	if saved.Meta.DataManifestHash != trained.Manifest() {
-		return nil, fmt.Errorf("the data of the run in %s has changed since step %d: what was trained on cannot be told any more; use another --run-dir",
-			filepath.Dir(filepath.Dir(saved.Path)), saved.Meta.Step)
+	if err := sameData(saved.Meta, filepath.Dir(filepath.Dir(saved.Path)), j.config, plan, past); err != nil {
+		return nil, fmt.Errorf("%w; use another --run-dir", err)
 	}
 	return plan, nil
+}
+
+// sameData reports data that is not what the steps before a checkpoint of the run in dir were trained on. plan and past are
+// those of the configuration r, which goes on from it.
+func sameData(meta checkpoint.Meta, dir string, r *configs.Resolved, plan, past *mix.Plan) error {
+	trained := plan
+	if r.Past != nil && r.Past.Step == meta.Step {
+		trained = past
+	}
+	if meta.DataManifestHash != trained.Manifest() {
+		return fmt.Errorf("the data of the run in %s has changed since step %d: what was trained on cannot be told any more", dir, meta.Step)
+	}
+	return nil
 }

@@ -49,7 +49,22 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 	cmd.Flags().BoolVar(&o.verbose, "verbose", false, "let XLA write its own log")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "end with one JSON object on stdout")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	cmd.AddCommand(newSetup(stderr), newDoctor(stdout), newConfig(stdout), newPlan(stdout), newVerifyResume(stdout, stderr), newAblate(stdout, stderr), newBranch(stdout, stderr), newRuns(stdout), newReport(stdout), newDashboard(stdout), newData(), newScaling(stdout, stderr))
+	cmd.AddCommand(
+		newSetup(stderr),
+		newDoctor(stdout),
+		newConfig(stdout),
+		newPlan(stdout),
+		newData(
+			newDataInspect(stdout, stderr),
+		),
+		newVerifyResume(stdout, stderr),
+		newBranch(stdout, stderr),
+		newRuns(stdout),
+		newAblate(stdout, stderr),
+		newScaling(stdout, stderr),
+		newReport(stdout),
+		newDashboard(stdout),
+	)
 	return cmd
 }
 

@@ -134,10 +134,10 @@ func (plan *Plan) where(src int, row int64) (step int64, place int, st *stage) {
 
 // Occurrence is a sequence that holds a piece of a document.
 type Occurrence struct {
-	Step    int64
-	Index   int // of the sequence in its batch
-	Epoch   int // the source's, in which the sequence begins
-	Segment pack.Segment
+	Step    int64        `json:"step"`
+	Index   int          `json:"index"` // of the sequence in its batch
+	Epoch   int          `json:"epoch"` // the source's, in which the sequence begins
+	Segment pack.Segment `json:"segment"`
 }
 
 // StepsOf says where in the plan a document of a source was or will be seen, in order: the inverse of At. A document

@@ -71,7 +71,9 @@ type Mask interface {
 
 // Segment is a piece of one document in a row: Len tokens of document Doc from its token Offset on.
 type Segment struct {
-	Doc, Offset, Len int
+	Doc    int `json:"document"`
+	Offset int `json:"offset"`
+	Len    int `json:"length"`
 }
 
 // Layout is how a source's documents lie in rows of T+1 tokens. Rows are counted from 0 through all epochs: those of epoch
