@@ -43,7 +43,8 @@ func (n Numerics) fuses(headDim, window int, segments *g.Node) bool {
 }
 
 // attend is softmax(q·kᵀ/√E)·v over visible keys: those of the mask, or without one, by the backend's fused kernel, all up to
-// the query's own. q is [B, H, T, E], k and v are [B, K, T, E], all float32; the result is [B, H, T, E].
+// the query's own. q is [B, H, T, E], k and v are [B, K, S, E], S being T but for keys kept from earlier (see
+// [Decoder.Extend]); the result is float32 [B, H, T, E].
 func (n Numerics) attend(q, k, v, mask *g.Node) (o *g.Node, pullback func(do *g.Node) (dq, dk, dv *g.Node)) {
 	if mask == nil {
 		return n.attendFused(q, k, v)
@@ -70,20 +71,20 @@ func (n Numerics) attendFused(q, k, v *g.Node) (o *g.Node, pullback func(do *g.N
 func (n Numerics) attendDecomposed(q, k, v, mask *g.Node) (o *g.Node, pullback func(do *g.Node) (dq, dk, dv *g.Node)) {
 	dims := q.Shape().Dimensions
 	batch, heads, seqLen, headDim := dims[0], dims[1], dims[2], dims[3]
-	kvHeads := k.Shape().Dimensions[1]
+	kvHeads, numKeys := k.Shape().Dimensions[1], k.Shape().Dimensions[2]
 	group := heads / kvHeads
 	fold := func(x *g.Node) *g.Node { return g.Reshape(x, batch*kvHeads, -1, headDim) } // [B·K, G·T, E]
 	unfold := func(x *g.Node) *g.Node { return g.Reshape(x, batch, -1, seqLen, headDim) }
 
 	scale := 1 / math.Sqrt(float64(headDim))
 	q, k, v = n.Narrow(fold(g.MulScalar(q, scale))), n.Narrow(fold(k)), n.Narrow(fold(v))
-	scores := g.Reshape(n.Dot(q, 2, k, 2, 0), batch, kvHeads*group, seqLen, seqLen)
+	scores := g.Reshape(n.Dot(q, 2, k, 2, 0), batch, kvHeads*group, seqLen, numKeys)
 	hidden := g.Scalar(scores.Graph(), dtypes.Float32, -1e30) // not -∞: a row is never wholly hidden, and ∞-∞ is NaN
 	scores = g.Where(g.BroadcastToDims(g.ExpandLeftToRank(mask, 4), scores.Shape().Dimensions...), scores, hidden)
 	// The maximum is a constant of the softmax: it cancels.
 	weights := g.Exp(g.Sub(scores, g.ExpandAxes(g.ReduceMax(scores, -1), -1)))
 	probs := g.Div(weights, g.ExpandAxes(g.ReduceSum(weights, -1), -1))
-	probs = n.Narrow(g.Reshape(probs, batch*kvHeads, group*seqLen, seqLen))
+	probs = n.Narrow(g.Reshape(probs, batch*kvHeads, group*seqLen, numKeys))
 	out := n.Dot(probs, 2, v, 1, 0) // [B·K, G·T, E]
 
 	return unfold(out), func(do *g.Node) (dq, dk, dv *g.Node) {

@@ -45,6 +45,8 @@ type context struct {
 	batch, seqLen int
 	rotary        rotary
 	mask          *g.Node
+	// keep is [Extension.Keep]; nil: attend to these positions' own keys and values.
+	keep func(layer int, k, v *g.Node) (keys, values *g.Node)
 }
 
 func (m Decoder) newContext(in Input) context {
@@ -142,6 +144,9 @@ func (m Decoder) attention(i int, w Weights, x *g.Node, ctx context) (*g.Node, f
 		k, kNormBack = rmsNorm(k, w[name("k_norm")], m.NormEps)
 	}
 	q, k = ctx.rotary.turn(q), ctx.rotary.turn(k)
+	if ctx.keep != nil {
+		k, v = ctx.keep(i, k, v)
+	}
 	heads, attendBack := n.attend(q, k, v, ctx.mask)
 	if m.Remat == RematAttention && ctx.mask != nil { // a fused kernel keeps nothing worth computing again
 		attendBack = func(do *g.Node) (dq, dk, dv *g.Node) {

@@ -120,22 +120,27 @@ func (j *job) sample(ctx context.Context, s *train.State, step int64) error {
 	if c.Tokens == 0 {
 		return nil
 	}
-	var text strings.Builder
-	fmt.Fprintf(&text, "--- sample after step %d, temperature %g\n", step, c.Temperature)
+	eos := j.corpus.tokenizer.EOS() // what stands before a document in training
 	key := prng.New(j.config.Run.Seed).Split("sample").SplitN(uint64(step))
+	var requests []generate.Request
 	for i, prompt := range c.Prompts {
 		ids, err := j.corpus.tokenizer.Encode(prompt)
 		if err != nil {
 			return err
 		}
-		eos := j.corpus.tokenizer.EOS() // what stands before a document in training
-		ids, err = j.sampler.Continue(ctx, s.Tensors, append([]uint32{eos}, ids...), generate.Options{
-			Tokens: int(c.Tokens), Temperature: c.Temperature, Stop: int64(eos), Key: key.SplitN(uint64(i)),
+		requests = append(requests, generate.Request{
+			Prompt: append([]uint32{eos}, ids...), MaxTokens: int(c.Tokens), Stop: []uint32{eos},
+			Sampling: generate.Sampling{Temperature: c.Temperature}, Key: key.SplitN(uint64(i)),
 		})
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(&text, "%s%s\n---\n", prompt, j.corpus.tokenizer.Decode(ids))
+	}
+	texts, err := j.sampler.Generate(ctx, s.Tensors, requests)
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "--- sample after step %d, temperature %g\n", step, c.Temperature)
+	for i, prompt := range c.Prompts {
+		fmt.Fprintf(&text, "%s%s\n---\n", prompt, j.corpus.tokenizer.Decode(texts[i]))
 	}
 	j.say("%s", strings.TrimSuffix(text.String(), "\n"))
 	folder := filepath.Join(j.dir, runs.SampleFolder)
