@@ -137,7 +137,11 @@ func (r *Run) validate(ctx context.Context, record *metrics.Record, last bool) e
 	r.Loop.BestValLoss = min(r.Loop.BestValLoss, total.Loss)
 	record.Eval = &metrics.Eval{ValLoss: metrics.Number(total.Loss), ValBPB: metrics.Number(total.BPB), ValSources: map[string]metrics.SourceEval{}}
 	for name, s := range sources {
-		record.ValSources[name] = metrics.SourceEval{Loss: metrics.Number(s.Loss), BPB: metrics.Number(s.BPB), Tokens: s.Tokens, Bytes: s.Bytes}
+		e := metrics.SourceEval{Loss: metrics.Number(s.Loss), BPB: metrics.Number(s.BPB), Tokens: s.Tokens, Bytes: s.Bytes}
+		if s.CI != nil {
+			e.BPBLow, e.BPBHigh = metrics.Number(s.CI.Low), metrics.Number(s.CI.High)
+		}
+		record.ValSources[name] = e
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 
 	"pretrain/data/pack"
 	"pretrain/model"
@@ -25,10 +26,19 @@ type Set struct {
 	Corpus pack.Corpus
 	// Mask limits the measurement to the tokens it names, as training is limited to them (`loss: assistant`). Nil: all.
 	Mask pack.Mask
+	// Stride is how far a window begins after the one before; only its last Stride targets count, so that each has at least
+	// T−Stride tokens before it (the first window's all count). 0: T, windows side by side, the cheapest: the tokens at a
+	// window's beginning then have little before them. With T/2 all have half a window, at twice the cost.
+	Stride int
 	// EOS stands before the first document, so that its first token has something before it, as in training.
 	EOS uint32
 	// TokenBytes is the length in bytes of each token's text; 0 for special tokens, which are predicted but are no text.
 	TokenBytes []int32
+	// TextBytes is the length of each document's original text, for a tokenizer whose tokens do not spell it (one that
+	// normalises). Nil: TokenBytes add up to it, as they do with a byte-level one. With it the set is measured whole.
+	TextBytes []int64
+	// IDs are the documents' names. Nil: their numbers.
+	IDs []string
 }
 
 // Result is a measurement.
@@ -36,9 +46,45 @@ type Result struct {
 	// Loss is the mean cross-entropy in nats per token.
 	Loss float64 `json:"loss"`
 	// BPB is bits per byte of text: Σ nats / ln 2 / bytes. It does not depend on the tokenizer.
-	BPB    float64 `json:"bpb"`
+	BPB float64 `json:"bpb"`
+	// CI is the bootstrap interval of BPB over documents: how far it would be off with other documents of the same kind. Nil
+	// where there are fewer than two.
+	CI     *Interval `json:"bpb_ci95,omitempty"`
+	Tokens int64     `json:"tokens"`
+	Bytes  int64     `json:"bytes"`
+	// Documents are the measurements of the documents, or of what was read of them, in order.
+	Documents []Document `json:"documents,omitempty"`
+}
+
+// Document is the measurement of one document: the unit of intervals and of comparisons between models.
+type Document struct {
+	ID     string  `json:"id"`
+	Nats   float64 `json:"nats"` // the sum over its tokens
 	Tokens int64   `json:"tokens"`
 	Bytes  int64   `json:"bytes"`
+}
+
+// resultOf sums documents up.
+func resultOf(documents []Document) Result {
+	r := Result{Documents: documents, CI: interval(documents)}
+	var nats float64
+	for _, d := range documents {
+		r.Tokens += d.Tokens
+		r.Bytes += d.Bytes
+		nats += d.Nats
+	}
+	r.Loss = nats / float64(r.Tokens)
+	r.BPB = nats / math.Ln2 / float64(r.Bytes)
+	return r
+}
+
+// interval is the bootstrap interval of the documents' bits per byte.
+func interval(documents []Document) *Interval {
+	bits, bytes := make([]float64, len(documents)), make([]float64, len(documents))
+	for i, d := range documents {
+		bits[i], bytes[i] = d.Nats/math.Ln2, float64(d.Bytes)
+	}
+	return ratio(bits, bytes)
 }
 
 // Sources are the measurements of a run's sources, by name.
@@ -53,10 +99,12 @@ func (s Sources) Total() Result {
 		r := s[name]
 		total.Tokens += r.Tokens
 		total.Bytes += r.Bytes
+		total.Documents = append(total.Documents, r.Documents...)
 		nats += r.Loss * float64(r.Tokens)
 	}
 	total.Loss = nats / float64(total.Tokens)
 	total.BPB = nats / math.Ln2 / float64(total.Bytes)
+	total.CI = interval(total.Documents)
 	return total
 }
 
@@ -78,10 +126,7 @@ func New(backend compute.Backend, decoder model.Decoder, head loss.Head, sequenc
 		if decoder.DocumentMask {
 			in.Segments, in.Positions, rest = rest[0], rest[1], rest[2:]
 		}
-		w := make(model.Weights, len(e.params))
-		for i, p := range e.params {
-			w[p.Name] = rest[i]
-		}
+		w := weights(e.params, rest)
 		hidden, _ := decoder.Hidden(w, in)
 		targets := g.Reshape(g.SliceAxis(tokens, 1, g.AxisRange(1)), -1)
 		return head.PerToken(hidden, w[decoder.OutputName()], targets)
@@ -90,6 +135,15 @@ func New(backend compute.Backend, decoder model.Decoder, head loss.Head, sequenc
 		return nil, fmt.Errorf("prepare the evaluation: %w", err)
 	}
 	return e, nil
+}
+
+// weights names the parameters among a graph's inputs.
+func weights(params []model.Param, inputs []*g.Node) model.Weights {
+	w := make(model.Weights, len(params))
+	for i, p := range params {
+		w[p.Name] = inputs[i]
+	}
+	return w
 }
 
 // Finalize frees the compiled program.
@@ -119,51 +173,75 @@ func (e *Evaluator) Nats(params []*tensors.Tensor, b *feed.Batch) ([]float32, er
 // ones each time; 0 is all of it. progress, if not nil, is told the tokens of each batch.
 func (e *Evaluator) Validate(ctx context.Context, params []*tensors.Tensor, set Set, tokens int64, progress func(tokens int64)) (Result, error) {
 	stream := set.stream()
-	seqLen := int64(e.decoder.MaxSeqLen)
-	windows := (stream.length - 1 + seqLen - 1) / seqLen
-	count := windows
-	if tokens > 0 {
-		count = min(windows, (tokens+seqLen-1)/seqLen)
+	seqLen, stride := int64(e.decoder.MaxSeqLen), int64(set.Stride)
+	if stride == 0 {
+		stride = seqLen
 	}
-	var r Result
-	var nats float64
+	if stride < 0 || stride > seqLen {
+		return Result{}, fmt.Errorf("stride of %d tokens: want 1 to %d, the model's window", stride, seqLen)
+	}
+	windows := 1 + max(0, stream.length-1-seqLen+stride-1)/stride
+	count := windows
+	if tokens > 0 && set.TextBytes == nil {
+		count = min(windows, (tokens+stride-1)/stride)
+	}
+	measured := make([]Document, set.Corpus.Docs())
 	for first := int64(0); first < count; first += int64(e.sequences) {
 		if err := ctx.Err(); err != nil {
-			return r, err
+			return Result{}, err
 		}
 		b := feed.NewBatch(e.sequences, int(seqLen))
 		row := pack.NewRow(int(seqLen))
-		for i := range min(int64(e.sequences), count-first) {
-			window := (first + i) * windows / count
-			if err := stream.read(row, window*seqLen); err != nil {
-				return r, err
+		starts := make([]int64, min(int64(e.sequences), count-first))
+		for i := range starts {
+			window := (first + int64(i)) * windows / count
+			starts[i] = window * stride
+			if err := stream.read(row, starts[i]); err != nil {
+				return Result{}, err
 			}
-			b.Set(int(i), row)
+			if window > 0 {
+				clear(row.Loss[:seqLen-stride])
+			}
+			b.Set(i, row)
 		}
 		losses, err := e.Nats(params, b)
 		if err != nil {
-			return r, err
+			return Result{}, err
 		}
 		done := int64(0)
-		for i, w := range b.Weights {
-			if w == 0 {
-				continue
+		for i, start := range starts {
+			doc := stream.find(start)
+			for t := range seqLen {
+				at := int64(i)*seqLen + t
+				if b.Weights[at] == 0 {
+					continue
+				}
+				for set.Corpus.Offset(doc+1) <= start+t { // the target is token start+t of the corpus
+					doc++
+				}
+				d := &measured[doc]
+				d.Nats += float64(losses[at])
+				d.Bytes += int64(set.TokenBytes[b.Tokens[at+int64(i)+1]])
+				d.Tokens++
+				done++
 			}
-			nats += float64(losses[i])
-			target := b.Tokens[i+i/int(seqLen)+1]
-			r.Bytes += int64(set.TokenBytes[target])
-			done++
 		}
-		r.Tokens += done
 		if progress != nil {
 			progress(done)
 		}
 	}
+	for i := range measured {
+		if measured[i].ID = strconv.Itoa(i); set.IDs != nil {
+			measured[i].ID = set.IDs[i]
+		}
+		if set.TextBytes != nil {
+			measured[i].Bytes = set.TextBytes[i]
+		}
+	}
+	r := resultOf(slices.DeleteFunc(measured, func(d Document) bool { return d.Tokens == 0 }))
 	if r.Bytes == 0 {
 		return r, fmt.Errorf("the validation set holds no text")
 	}
-	r.Loss = nats / float64(r.Tokens)
-	r.BPB = nats / math.Ln2 / float64(r.Bytes)
 	return r, nil
 }
 

@@ -83,13 +83,30 @@ func (h Head) Loss(hidden, table, targets, weights *g.Node) Result {
 
 // PerToken returns the cross-entropy of every token in nats, float32 [N], for evaluation.
 func (h Head) PerToken(hidden, table, targets *g.Node) *g.Node {
+	nats, _ := h.perToken(hidden, table, targets, false)
+	return nats
+}
+
+// Greedy is PerToken and, int32 [N], the token that is likeliest at each place.
+func (h Head) Greedy(hidden, table, targets *g.Node) (nats, best *g.Node) {
+	return h.perToken(hidden, table, targets, true)
+}
+
+func (h Head) perToken(hidden, table, targets *g.Node, greedy bool) (nats, best *g.Node) {
 	table, hidden = h.Numerics.Narrow(table), h.Numerics.Narrow(hidden)
-	var nats []*g.Node
+	var nodes, tops []*g.Node
 	for start, size := range h.chunks(hidden.Shape().Dimensions[0], table.Shape().Dimensions[0]) {
 		part := func(x *g.Node) *g.Node { return g.SliceAxis(x, 0, g.AxisRange(start, start+size)) }
-		nats = append(nats, h.chunk(part(hidden), table, part(targets)).nats())
+		c := h.chunk(part(hidden), table, part(targets))
+		nodes = append(nodes, c.nats())
+		if greedy {
+			tops = append(tops, g.ArgMax(c.logits, -1, dtypes.Int32))
+		}
 	}
-	return g.Concatenate(nats, 0)
+	if greedy {
+		best = g.Concatenate(tops, 0)
+	}
+	return g.Concatenate(nodes, 0), best
 }
 
 // chunk is the forward pass of some tokens: capped logits [C, V], log partition function [C] and target logit [C].

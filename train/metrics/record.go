@@ -82,10 +82,14 @@ type Eval struct {
 
 // SourceEval is the validation of one source.
 type SourceEval struct {
-	Loss   Number `json:"loss"` // nats per token
-	BPB    Number `json:"bpb"`  // bits per byte
-	Tokens int64  `json:"tokens"`
-	Bytes  int64  `json:"bytes"`
+	Loss Number `json:"loss"` // nats per token
+	BPB  Number `json:"bpb"`  // bits per byte
+	// BPBLow and BPBHigh are the ends of the 95% bootstrap interval of BPB over documents; left out where there are fewer
+	// than two.
+	BPBLow  Number `json:"bpb_low,omitempty"`
+	BPBHigh Number `json:"bpb_high,omitempty"`
+	Tokens  int64  `json:"tokens"`
+	Bytes   int64  `json:"bytes"`
 }
 
 // Deterministic is the record without its measured times, which alone may differ between two runs of one configuration
