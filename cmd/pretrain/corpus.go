@@ -261,12 +261,7 @@ func (c *corpus) assembler(r *configs.Resolved, plan *mix.Plan) feed.Assembler {
 
 // validation is the held-out text of each source that has some.
 func (c *corpus) validation(m model.Config) map[string]eval.Set {
-	bytes := make([]int32, m.VocabSize)
-	for id := range c.tokenizer.VocabSize() {
-		if !c.tokenizer.IsSpecial(uint32(id)) {
-			bytes[id] = int32(len(c.tokenizer.Bytes(uint32(id))))
-		}
-	}
+	bytes := tokenBytes(c.tokenizer, m.VocabSize)
 	sets := map[string]eval.Set{}
 	for name, s := range c.sources {
 		if s.validation != nil && s.validation.Docs() > 0 {
@@ -278,6 +273,17 @@ func (c *corpus) validation(m model.Config) map[string]eval.Set {
 		}
 	}
 	return sets
+}
+
+// tokenBytes is the length in bytes of each token's text; 0 for special tokens and for rows of the vocabulary without a token.
+func tokenBytes(t *hf.Tokenizer, vocabSize int) []int32 {
+	bytes := make([]int32, vocabSize)
+	for id := range t.VocabSize() {
+		if !t.IsSpecial(uint32(id)) {
+			bytes[id] = int32(len(t.Bytes(uint32(id))))
+		}
+	}
+	return bytes
 }
 
 // stageBars shows the progress of a preparation, a bar for each stage.

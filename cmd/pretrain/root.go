@@ -62,6 +62,7 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 		newRuns(stdout),
 		newAblate(stdout, stderr),
 		newScaling(stdout, stderr),
+		newEval(stdout, stderr),
 		newReport(stdout),
 		newDashboard(stdout),
 	)

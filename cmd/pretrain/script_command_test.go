@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -175,6 +176,20 @@ func learns(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if first, last := records[0].Loss, records[len(records)-1].Loss; !(last < first-1) {
 		ts.Fatalf("loss from %v to %v", first, last)
+	}
+}
+
+// agree FILE KEY FILE KEY: the numbers under the keys of two JSON objects are the same, to a millionth.
+func agree(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 4, "agree FILE KEY FILE KEY")
+	var values [2]float64
+	for i := range values {
+		var object map[string]json.RawMessage
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[2*i])), &object))
+		ts.Check(json.Unmarshal(object[args[2*i+1]], &values[i]))
+	}
+	if math.Abs(values[0]-values[1]) > 1e-6*math.Abs(values[0]) {
+		ts.Fatalf("%s is %g, %s is %g", args[1], values[0], args[3], values[1])
 	}
 }
 

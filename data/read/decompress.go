@@ -66,6 +66,10 @@ func (p *pass) open(f file) (*content, error) {
 	return c, nil
 }
 
+// OpenFile opens a file for reading, decompressing .gz and .zst. Its Read fails where the compressed data is truncated, damaged or
+// expands as no text does.
+func OpenFile(path string) (io.ReadCloser, error) { return new(pass).open(file{path: path}) }
+
 // Read decompresses. Errors of the compressed stream wrap errBroken, errors of the disk do not.
 func (c *content) Read(b []byte) (int, error) {
 	n, err := c.Reader.Read(b)

@@ -76,9 +76,6 @@ func (i Item) check() error {
 		if i.Gold < 0 || i.Gold >= len(i.Choices) {
 			return fmt.Errorf("gold: %d: want the number of one of the %d choices, from 0", i.Gold, len(i.Choices))
 		}
-		if slices.Contains(i.Choices, "") {
-			return errors.New("choices: one is empty: want some text in each")
-		}
 	case Code:
 		if i.Prompt == "" || i.Test == "" {
 			return errors.New("a code item wants prompt, test and entry_point")
@@ -136,6 +133,8 @@ type Task struct {
 	Items []Item
 	// Examples are those to show before an item of their subject.
 	Examples map[string][]Item
+	// LeftOut is how many items have an empty choice, which has no likelihood.
+	LeftOut int
 }
 
 // Group sorts items by task, in order of appearance.
@@ -153,6 +152,10 @@ func Group(items []Item) ([]Task, error) {
 		if item.Kind() != t.Kind {
 			return nil, fmt.Errorf("task %s: item %s is of kind %s, those before are %s", t.Name, item.ID, item.Kind(), t.Kind)
 		}
+		if slices.Contains(item.Choices, "") {
+			t.LeftOut++
+			continue
+		}
 		if item.Split == "dev" {
 			t.Examples[item.Subject] = append(t.Examples[item.Subject], item)
 		} else {
@@ -162,7 +165,7 @@ func Group(items []Item) ([]Task, error) {
 	for i := range tasks {
 		if t := &tasks[i]; len(t.Items) == 0 { // its dev split is what there is to measure
 			for _, item := range items {
-				if item.Task == t.Name {
+				if item.Task == t.Name && !slices.Contains(item.Choices, "") {
 					t.Items = append(t.Items, item)
 				}
 			}

@@ -61,16 +61,15 @@ func (i Item) example() string {
 // question is a generation item's, framed as in GSM8K's few-shot prompt.
 func (i Item) question() string { return "Question: " + i.Context + "\nAnswer:" }
 
-// shots are the examples before an item, each followed by an empty line; at most n.
-func (t Task) shots(i Item, n int) string {
+// shots are the examples before an item, each followed by an empty line: the first n of its subject, or as many as there are.
+func (t Task) shots(i Item, n int) (text string, count int) {
 	var b strings.Builder
-	for at, e := range t.Examples[i.Subject] {
-		if at == n {
-			break
-		}
+	examples := t.Examples[i.Subject]
+	count = min(n, len(examples))
+	for _, e := range examples[:count] {
 		b.WriteString(e.example() + "\n\n")
 	}
-	return b.String()
+	return b.String(), count
 }
 
 // encoder turns texts into requests.

@@ -73,9 +73,16 @@ type sequence struct {
 	targets int // the last so many tokens are the continuation
 }
 
-// Score answers requests, in their order. progress, if not nil, is told the tokens of each batch, without padding.
-func (s *Scorer) Score(ctx context.Context, params []*tensors.Tensor, requests []Request, progress func(tokens int64)) ([]Score, error) {
+// inputs is how many tokens go through the model.
+func (q sequence) inputs() int64 { return int64(len(q.tokens) - 1) }
+
+// Progress is told how many tokens are done of how many, without padding. It may be nil.
+type Progress func(done, total int64)
+
+// Score answers requests, in their order.
+func (s *Scorer) Score(ctx context.Context, params []*tensors.Tensor, requests []Request, progress Progress) ([]Score, error) {
 	scores := make([]Score, len(requests))
+	var done, total int64
 	sequences := make([]sequence, len(requests))
 	for i, r := range requests {
 		q := sequence{request: i, tokens: slices.Concat(r.Context, r.Continuation), targets: len(r.Continuation)}
@@ -89,6 +96,7 @@ func (s *Scorer) Score(ctx context.Context, params []*tensors.Tensor, requests [
 			q.tokens, scores[i].Cut = q.tokens[over:], true
 		}
 		sequences[i] = q
+		total += q.inputs()
 	}
 	slices.SortStableFunc(sequences, func(a, b sequence) int { return cmp.Compare(len(a.tokens), len(b.tokens)) })
 	for len(sequences) > 0 {
@@ -102,8 +110,14 @@ func (s *Scorer) Score(ctx context.Context, params []*tensors.Tensor, requests [
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := s.batch(params, sequences[:n], size, seqLen, scores, progress); err != nil {
+		if err := s.batch(params, sequences[:n], size, seqLen, scores); err != nil {
 			return nil, err
+		}
+		for _, q := range sequences[:n] {
+			done += q.inputs()
+		}
+		if progress != nil {
+			progress(done, total)
 		}
 		sequences = sequences[n:]
 	}
@@ -111,14 +125,12 @@ func (s *Scorer) Score(ctx context.Context, params []*tensors.Tensor, requests [
 }
 
 // batch scores sequences as one batch [size, seqLen].
-func (s *Scorer) batch(params []*tensors.Tensor, sequences []sequence, size, seqLen int, scores []Score, progress func(int64)) error {
+func (s *Scorer) batch(params []*tensors.Tensor, sequences []sequence, size, seqLen int, scores []Score) error {
 	tokens := make([]int32, size*(seqLen+1))
-	seen := int64(0)
 	for i, q := range sequences {
 		for j, token := range q.tokens {
 			tokens[i*(seqLen+1)+j] = int32(token)
 		}
-		seen += int64(len(q.tokens) - 1)
 	}
 	args := []any{tensors.FromFlatDataAndDimensions(tokens, size, seqLen+1)}
 	for _, p := range params[:len(s.params)] {
@@ -147,9 +159,6 @@ func (s *Scorer) batch(params []*tensors.Tensor, sequences []sequence, size, seq
 			score.LogLikelihood -= float64(nats[at])
 			score.Greedy = score.Greedy && greedy[at] != 0
 		}
-	}
-	if progress != nil {
-		progress(seen)
 	}
 	return nil
 }

@@ -45,19 +45,22 @@ type ItemResult struct {
 
 // TaskResult is the measurement of a task.
 type TaskResult struct {
-	Task    string              `json:"task"`
-	Kind    Kind                `json:"kind"`
+	Task string `json:"task"`
+	Kind Kind   `json:"kind"`
+	// Shots is the most examples that an item had before it.
 	Shots   int                 `json:"shots"`
 	Count   int                 `json:"count"`
 	Metrics map[Metric]Estimate `json:"metrics"`
 	// Cut is how many items lost the beginning of their context, as the model's window was too short.
-	Cut   int          `json:"cut,omitempty"`
-	Items []ItemResult `json:"items,omitempty"`
+	Cut int `json:"cut,omitempty"`
+	// LeftOut is how many items could not be measured: one of their choices is empty.
+	LeftOut int          `json:"left_out,omitempty"`
+	Items   []ItemResult `json:"items,omitempty"`
 }
 
 // newTaskResult sums items up.
 func newTaskResult(t Task, shots int, items []ItemResult) TaskResult {
-	r := TaskResult{Task: t.Name, Kind: t.Kind, Shots: shots, Count: len(items), Metrics: map[Metric]Estimate{}, Items: items}
+	r := TaskResult{Task: t.Name, Kind: t.Kind, Shots: shots, Count: len(items), LeftOut: t.LeftOut, Metrics: map[Metric]Estimate{}, Items: items}
 	if len(items) == 0 {
 		return r
 	}
@@ -73,11 +76,13 @@ func newTaskResult(t Task, shots int, items []ItemResult) TaskResult {
 
 // Likelihood measures a task of choices or a cloze task: by the log-likelihood of given texts, nothing is generated. Each item
 // has up to so many shots before it.
-func (s *Scorer) Likelihood(ctx context.Context, params []*tensors.Tensor, tok tokenizer.Tokenizer, t Task, shots int, progress func(tokens int64)) (TaskResult, error) {
+func (s *Scorer) Likelihood(ctx context.Context, params []*tensors.Tensor, tok tokenizer.Tokenizer, t Task, shots int, progress Progress) (TaskResult, error) {
 	enc := encoder{tok}
 	var requests []Request
+	most := 0
 	for _, item := range t.Items {
-		before := t.shots(item, shots)
+		before, n := t.shots(item, shots)
+		most = max(most, n)
 		contexts, continuations := []string{before + item.Context}, []string{item.Target}
 		if t.Kind == Choice {
 			contexts, continuations = nil, nil
@@ -116,7 +121,7 @@ func (s *Scorer) Likelihood(ctx context.Context, params []*tensors.Tensor, tok t
 			}
 		}
 	}
-	r := newTaskResult(t, shots, items)
+	r := newTaskResult(t, most, items)
 	r.Cut = cut
 	return r, nil
 }

@@ -274,6 +274,64 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestStride: with windows that overlap each token is still predicted once, and has T−stride tokens or more before it, which
+// makes each loss that of the window it is counted in.
+func TestStride(t *testing.T) {
+	s := testSet(t)
+	want, _ := s.Corpus.(documents).wantStream()
+	e, params := evaluator(t, 3, false)
+	for _, stride := range []int{3, 5, seqLen} {
+		s.Stride = stride
+		got, err := e.Validate(context.Background(), params, s, 0, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nats := 0.0
+		for target := 1; target < len(want); target++ {
+			start := 0
+			for start+seqLen < target { // the first window that reaches it
+				start += stride
+			}
+			b := feed.NewBatch(3, seqLen)
+			for i := range min(seqLen+1, len(want)-start) {
+				b.Tokens[i] = int32(want[start+i])
+			}
+			losses, err := e.Nats(params, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			nats += float64(losses[target-start-1])
+		}
+		if got.Tokens != int64(len(want)-1) || math.Abs(got.Loss-nats/float64(got.Tokens)) > 1e-5 {
+			t.Errorf("stride %d: %d tokens at %g, want %d at %g", stride, got.Tokens, got.Loss, len(want)-1, nats/float64(len(want)-1))
+		}
+	}
+	s.Stride = seqLen + 1
+	if _, err := e.Validate(context.Background(), params, s, 0, nil); err == nil {
+		t.Error("windows with gaps between them were measured")
+	}
+}
+
+// TestDocuments: the documents' measurements add up to the whole, and text bytes given are the ones that count.
+func TestDocuments(t *testing.T) {
+	e, params := evaluator(t, 3, false)
+	set, err := TextSet(context.Background(), letters{}, Task{Name: "t", Kind: Text, Items: []Item{{ID: "a", Text: "some thing"}, {ID: "b", Text: "is here to read"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.TokenBytes = make([]int32, vocab) // as of a tokenizer whose tokens are not the text
+	r, err := e.Validate(context.Background(), params, set, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Documents) != 2 || r.Documents[0].ID != "a" || r.Documents[0].Bytes != 10 || r.Documents[1].Bytes != 15 || r.Documents[0].Tokens != 10 || r.Documents[1].Tokens != 16 {
+		t.Fatalf("documents: %+v", r.Documents)
+	}
+	if sum := r.Documents[0].Nats + r.Documents[1].Nats; math.Abs(sum/26-r.Loss) > 1e-9 || math.Abs(sum/math.Ln2/25-r.BPB) > 1e-9 || r.CI == nil {
+		t.Errorf("%+v is not the sum of its documents", r)
+	}
+}
+
 // TestUniformModel: with no weights the loss is ln V whatever the text.
 func TestUniformModel(t *testing.T) {
 	e, params := evaluator(t, 2, false)
