@@ -114,7 +114,7 @@ that the two intervals by themselves would hide.`,
 		Example: "  pretrain eval compare runs/a/eval/step-000000635.json runs/b/eval/step-000000635.json",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return usagef("eval compare: want two reports, as in: pretrain eval compare runs/a/eval/step-000000635.json runs/b/eval/step-000000635.json")
+				return usagef("eval compare %s: want two reports, such as runs/a/eval/step-000000635.json and runs/b/eval/step-000000635.json", strings.Join(args, " "))
 			}
 			return nil
 		},
