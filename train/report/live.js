@@ -31,8 +31,11 @@
     shown = moved;
     const mine = ++asked;
     if (!selected.length) return report.replaceChildren();
+    const slow = setTimeout(() => { status.textContent = "reading: a long run takes a while the first time" }, 500);
     const answer = await fetch("/report?" + selected.map(n => "run=" + encodeURIComponent(n)).join("&"));
     const text = await answer.text();
+    clearTimeout(slow);
+    draw();
     if (mine !== asked) return;
     if (!answer.ok) { report.textContent = text; return }
     const open = new Map([...report.querySelectorAll("details")].map(d => [d.firstElementChild.textContent, d.open]));
