@@ -145,7 +145,7 @@ func hashWide(text string, start, pos int) (h uint64, next int, ok bool) {
 			}
 			return Mix(uint64(r)^rollBase, wordKey), pos + size, true
 		}
-		if !isLetter(r) {
+		if !IsLetter(r) {
 			if pos > start {
 				return h, pos, true
 			}
@@ -168,7 +168,8 @@ func IsCJK(r rune) bool {
 	return r >= 0xac00 && r <= 0xd7a3 || r >= 0xf900 && r <= 0xfaff || r >= 0x20000 && r <= 0x3ffff
 }
 
-func isLetter(r rune) bool {
+// IsLetter tells letters, marks and digits of any script.
+func IsLetter(r rune) bool {
 	return unicode.IsLetter(r) || unicode.IsNumber(r) || unicode.IsMark(r)
 }
 
@@ -213,7 +214,7 @@ func Span(text string, first, n int) string {
 			break
 		}
 		if i == first {
-			start = before + strings.IndexFunc(text[before:pos], func(r rune) bool { return IsCJK(r) || isLetter(r) })
+			start = before + strings.IndexFunc(text[before:pos], func(r rune) bool { return IsCJK(r) || IsLetter(r) })
 		}
 	}
 	return text[start:pos]
