@@ -38,6 +38,15 @@ func (s *Source) Fingerprint(ctx context.Context, progress func(bytes int64)) (s
 	return fmt.Sprintf("%x", sum), nil
 }
 
+// HashFile is the xxh3-128, in hex, of the i-th file's content.
+func (s *Source) HashFile(ctx context.Context, i int) (string, error) {
+	sum, err := hashFile(ctx, s.files[i].path, nil)
+	if err != nil {
+		return "", fmt.Errorf("hash %s: %w", s.files[i].path, err)
+	}
+	return fmt.Sprintf("%x", sum), nil
+}
+
 func hashFile(ctx context.Context, path string, progress func(int64)) (sum [16]byte, err error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -96,6 +96,15 @@ func (s *Source) sort() {
 // Files is the number of files.
 func (s *Source) Files() int { return len(s.files) }
 
+// File is what a source knows of one of its files.
+type File struct {
+	Path string // relative to the source's folder, forward slashes
+	Size int64  // on disk
+}
+
+// File describes the i-th file, in the order of reading.
+func (s *Source) File(i int) File { return File{s.files[i].rel, s.files[i].size} }
+
 // Bytes is the size of all files on disk, compressed where they are.
 func (s *Source) Bytes() int64 { return s.bytes }
 
@@ -167,13 +176,22 @@ func describe(seen map[string]int) string {
 // that includes the first bad document, as a [*data.Drop]. r, if not nil, is filled while reading; it is not safe to read
 // it from another goroutine meanwhile.
 func (s *Source) Documents(ctx context.Context, r *Report) iter.Seq2[data.Document, error] {
+	return s.documents(ctx, s.files, r)
+}
+
+// FileDocuments is [Source.Documents] of the i-th file only.
+func (s *Source) FileDocuments(ctx context.Context, i int, r *Report) iter.Seq2[data.Document, error] {
+	return s.documents(ctx, s.files[i:i+1], r)
+}
+
+func (s *Source) documents(ctx context.Context, files []file, r *Report) iter.Seq2[data.Document, error] {
 	return func(yield func(data.Document, error) bool) {
 		if r == nil {
 			r = new(Report)
 		}
 		p := &pass{ctx: ctx, spec: s.spec, source: s.spec.name(), yield: yield, report: r}
 		var done int64 // on-disk bytes of the files before this one
-		for _, f := range s.files {
+		for _, f := range files {
 			p.raw.Store(done)
 			if err := p.read(f); errors.Is(err, errStop) {
 				return
