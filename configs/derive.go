@@ -159,27 +159,35 @@ func texts(section string, v any) map[string]string {
 // absolute makes the paths of a run independent of the working directory, and reports those that do not exist.
 func (d *decoder) absolute(run *Run, mustExist bool) error {
 	return run.eachPath(func(key string, p *string) error {
-		if *p == "" || !filepath.IsAbs(*p) && notRelative(*p) || d.has("data.root") && strings.HasPrefix(key, "data.sources.") {
+		if d.has("data.root") && strings.HasPrefix(key, "data.sources.") {
 			return nil
 		}
-		path := *p
-		if dir := d.origins[key].dir; dir != "" && !filepath.IsAbs(path) {
-			path = filepath.Join(dir, path)
-		}
-		path, err := filepath.Abs(path)
-		if err != nil {
-			return fmt.Errorf("%s: %s: %w", key, *p, err)
-		}
-		if _, err := os.Stat(path); mustExist && err != nil {
-			reason := err
-			if e, ok := errors.AsType[*fs.PathError](err); ok {
-				reason = e.Err
-			}
-			d.value(key, *p, fmt.Sprintf("a file or folder that can be read: %s: %v", path, reason))
-		}
-		*p = path
-		return nil
+		return d.absolutePath(key, p, mustExist)
 	})
+}
+
+// absolutePath is absolute for one path. What is not in the file system stays as it is.
+func (d *decoder) absolutePath(key string, p *string, mustExist bool) error {
+	if *p == "" || !filepath.IsAbs(*p) && notRelative(*p) {
+		return nil
+	}
+	path := *p
+	if dir := d.origins[key].dir; dir != "" && !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w", key, *p, err)
+	}
+	if _, err := os.Stat(path); mustExist && err != nil {
+		reason := err
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			reason = e.Err
+		}
+		d.value(key, *p, fmt.Sprintf("a file or folder that can be read: %s: %v", path, reason))
+	}
+	*p = path
+	return nil
 }
 
 // derive computes what follows from the run, and checks what no section can see alone.

@@ -17,7 +17,7 @@ import (
 	"pretrain/internal/problem"
 )
 
-//go:embed *.yaml ablations/*.yaml
+//go:embed *.yaml ablations/*.yaml data/*.yaml
 var embedded embed.FS
 
 // Names lists the embedded configurations.

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/sync/errgroup"
 
+	"pretrain/data"
 	"pretrain/data/pack"
 	"pretrain/data/read"
 	"pretrain/data/shard"
@@ -118,11 +118,9 @@ const (
 
 type batch struct {
 	parts []part
-	runs  [][]pack.Run // of each conversation; nil of plain text
-	texts []string     // to encode: one of each text, and of a conversation as many as it has runs of text
 	bytes int
 	// done gets the tokens, from the worker that took the batch; it has room for them, so that no worker waits.
-	done chan [][]uint32
+	done chan []pack.Encoded
 }
 
 // encodeAll reads, encodes on all workers, and writes in the order of reading.
@@ -148,12 +146,13 @@ func (b *build) encodeAll(ctx context.Context) error {
 	for range b.Workers {
 		group.Go(func() error {
 			for next := range work {
-				tokens, err := b.encoder.EncodeBatch(ctx, next.texts)
-				if err == nil && len(tokens) != len(next.texts) {
-					err = fmt.Errorf("the encoder gave %d results for %d texts", len(tokens), len(next.texts))
+				documents := make([]*data.Document, len(next.parts))
+				for i := range next.parts {
+					documents[i] = &next.parts[i].Document
 				}
+				tokens, err := pack.EncodeDocuments(ctx, b.encoder, b.Template, documents)
 				if err != nil {
-					return fmt.Errorf("tokenise %s and the documents after it: %w", next.parts[0].ID, err)
+					return err
 				}
 				next.done <- tokens
 			}
@@ -180,15 +179,13 @@ func (b *build) encodeAll(ctx context.Context) error {
 }
 
 func (b *build) readBatches(ctx context.Context, send func(*batch) error) error {
-	fresh := func() *batch { return &batch{done: make(chan [][]uint32, 1)} }
+	fresh := func() *batch { return &batch{done: make(chan []pack.Encoded, 1)} }
 	next := fresh()
 	for p, err := range b.split.documents(ctx, b.source) {
 		if err != nil {
 			return err
 		}
-		if err := b.add(next, p); err != nil {
-			return err
-		}
+		next.parts = append(next.parts, p)
 		if next.bytes += int(p.Bytes()); next.bytes >= batchBytes || len(next.parts) == batchDocuments {
 			if err := send(next); err != nil {
 				return err
@@ -202,44 +199,7 @@ func (b *build) readBatches(ctx context.Context, send func(*batch) error) error 
 	return send(next)
 }
 
-// add puts a document into a batch.
-func (b *build) add(next *batch, p part) error {
-	next.parts = append(next.parts, p)
-	if !b.Source.Chat {
-		next.texts = append(next.texts, p.Text)
-		return nil
-	}
-	pieces, err := b.Template.Pieces(p.Messages)
-	if err != nil {
-		return fmt.Errorf("%s: document %s: %w", p.Path, p.ID, err)
-	}
-	runs := pack.Runs(pieces, b.encoder.Special)
-	next.runs = append(next.runs, runs)
-	for _, r := range runs {
-		if !r.Special {
-			next.texts = append(next.texts, r.Text)
-		}
-	}
-	return nil
-}
-
-// tokens is document i of a batch, given what is left of its encoded texts, and what is left after it.
-func (b *build) tokens(done *batch, i int, encoded [][]uint32) (ids []uint32, mask []bool, rest [][]uint32) {
-	if !b.Source.Chat {
-		// The encoder's slices share memory: appending in place would write into the next one.
-		return append(slices.Clip(encoded[0]), b.encoder.EOS()), nil, encoded[1:]
-	}
-	of := make([][]uint32, len(done.runs[i]))
-	for j, r := range done.runs[i] {
-		if !r.Special {
-			of[j], encoded = encoded[0], encoded[1:]
-		}
-	}
-	ids, mask = pack.Join(done.runs[i], of, done.parts[i].Messages, b.encoder.EOS())
-	return ids, mask, encoded
-}
-
-func (b *build) write(done *batch, encoded [][]uint32) error {
+func (b *build) write(done *batch, encoded []pack.Encoded) error {
 	for i, p := range done.parts {
 		w := b.train
 		if p.validation {
@@ -248,11 +208,8 @@ func (b *build) write(done *batch, encoded [][]uint32) error {
 				return err
 			}
 		}
-		var ids []uint32
-		var mask []bool
-		ids, mask, encoded = b.tokens(done, i, encoded)
 		doc := shard.Doc{ID: p.ID, Path: p.Path, Line: p.Line, Bytes: p.Bytes(), Attributes: p.Attributes}
-		if err := w.Add(doc, ids, mask); err != nil {
+		if err := w.Add(doc, encoded[i].Tokens, encoded[i].Loss); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,6 @@
 package prepare
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"pretrain/data"
+	"pretrain/data/holdout"
 	"pretrain/data/read"
 )
 
@@ -37,7 +37,7 @@ type part struct {
 // scan reads a source once to find its split.
 func scan(ctx context.Context, source *read.Source, chat bool, c Config, progress func(Progress)) (*split, error) {
 	s := new(split)
-	picked := newLowest(scale(float64(c.ValidationFraction)), int64(c.ValidationMax))
+	picked := holdout.NewLowest(holdout.Below(float64(c.ValidationFraction)), int64(c.ValidationMax))
 	first, distinct, least := uint64(0), false, uint64(math.MaxUint64)
 	var longest int
 	for d, err := range source.Documents(ctx, &s.report) {
@@ -48,15 +48,16 @@ func scan(ctx context.Context, source *read.Source, chat bool, c Config, progres
 			return nil, fmt.Errorf("%s: document %s is a conversation, not text: give the source format: chat", d.Path, d.ID)
 		}
 		text := d.Plain()
-		h := xxh3.HashString(text)
+		h := holdout.Hash(text)
 		if s.report.Documents == 1 {
 			first = h
 		}
 		distinct = distinct || h != first
 		least, longest = min(least, h), max(longest, len(text))
-		picked.add(h, int64(len(text)))
+		picked.Add(h, int64(len(text)))
 		progress(Progress{Scan, s.report.RawBytes, source.Bytes()})
 	}
+	highest, some := picked.Highest()
 	switch {
 	case s.report.Documents == 0:
 		return nil, fmt.Errorf("%w: %s", errEmpty, s.report.String())
@@ -64,12 +65,12 @@ func scan(ctx context.Context, source *read.Source, chat bool, c Config, progres
 		return nil, errors.New("all conversations are the same, so none can be held out: give more data")
 	case !distinct:
 		s.tail = max(1, int(min(float64(longest)*float64(c.ValidationFraction), float64(c.ValidationMax))))
-	case len(picked.items) > 0:
-		s.heldOut = picked.items[0].hash
+	case some:
+		s.heldOut = highest
 	default:
 		s.heldOut = least
 	}
-	s.sample = scale(float64(c.TokenizerSample) / float64(s.report.Bytes))
+	s.sample = holdout.Below(float64(c.TokenizerSample) / float64(s.report.Bytes))
 	return s, nil
 }
 
@@ -89,7 +90,7 @@ func (s *split) documents(ctx context.Context, source *read.Source) iter.Seq2[pa
 				if head.Text != "" && !yield(part{head, false}, nil) || tail.Text != "" && !yield(part{tail, true}, nil) {
 					return
 				}
-			} else if !yield(part{d, xxh3.HashString(d.Plain()) <= s.heldOut}, nil) {
+			} else if !yield(part{d, holdout.Hash(d.Plain()) <= s.heldOut}, nil) {
 				return
 			}
 		}
@@ -128,63 +129,4 @@ func cut(d data.Document, tail int) (head, rest data.Document) {
 	head.Text, head.ID = d.Text[:at], d.ID+"#head"
 	rest.Text, rest.ID = d.Text[at:], d.ID+"#tail"
 	return head, rest
-}
-
-// scale is the hash below which the fraction f of all hashes lies.
-func scale(f float64) uint64 {
-	if f >= 1 {
-		return math.MaxUint64
-	}
-	return uint64(f * math.MaxUint64)
-}
-
-// candidate is a document that may be held out.
-type candidate struct {
-	hash uint64
-	size int64
-}
-
-// lowest keeps the documents with the lowest hashes whose sizes sum up to at most max, but always one: a heap, the
-// highest hash first.
-type lowest struct {
-	items []candidate
-	limit uint64 // only hashes below it are of interest
-	least uint64 // the lowest seen below it; it always stays
-	max   int64
-	total int64
-}
-
-func newLowest(limit uint64, max int64) *lowest {
-	return &lowest{limit: limit, least: math.MaxUint64, max: max}
-}
-
-// add considers one document.
-func (l *lowest) add(hash uint64, size int64) {
-	if hash >= l.limit {
-		return
-	}
-	heap.Push(l, candidate{hash, size})
-	l.least = min(l.least, hash)
-	for l.total > l.max && l.items[0].hash > l.least {
-		// Duplicates of the one that goes, go too; and nothing above it may come back, or the rest would be no prefix.
-		for l.limit = l.items[0].hash; l.items[0].hash == l.limit; {
-			heap.Pop(l)
-		}
-	}
-}
-
-func (l *lowest) Len() int           { return len(l.items) }
-func (l *lowest) Less(i, j int) bool { return l.items[i].hash > l.items[j].hash }
-func (l *lowest) Swap(i, j int)      { l.items[i], l.items[j] = l.items[j], l.items[i] }
-
-func (l *lowest) Push(x any) {
-	l.items = append(l.items, x.(candidate))
-	l.total += x.(candidate).size
-}
-
-func (l *lowest) Pop() any {
-	last := l.items[len(l.items)-1]
-	l.items = l.items[:len(l.items)-1]
-	l.total -= last.size
-	return last
 }

@@ -25,3 +25,23 @@ func (l *List) Check(ok bool, key string, value any, want string, args ...any) {
 
 // Err joins the problems into one error, nil if there is none. [errors.As] and Unwrap() []error reach each [Problem].
 func (l *List) Err() error { return errors.Join(l.errs...) }
+
+// Section adds what the Validate of the section called key returned, its keys below that one.
+func (l *List) Section(key string, err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			l.Section(key, e)
+		}
+		return
+	}
+	var p Problem
+	switch {
+	case errors.As(err, &p):
+		if p.Key != "" {
+			key += "." + p.Key
+		}
+		l.errs = append(l.errs, Problem{key, p.Value, p.Want})
+	case err != nil:
+		l.errs = append(l.errs, Problem{Key: key, Want: err.Error()})
+	}
+}

@@ -1,4 +1,4 @@
-package prepare
+package holdout
 
 import (
 	"cmp"
@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// naive is lowest by its definition: sort by hash, take whole groups of equal hashes while they fit, at least the first.
+// naive is Lowest by its definition: sort by hash, take whole groups of equal hashes while they fit, at least the first.
 func naive(all []candidate, limit uint64, max int64) (kept []candidate) {
 	all = slices.Clone(all)
 	all = slices.DeleteFunc(all, func(c candidate) bool { return c.hash >= limit })
@@ -40,9 +40,9 @@ func TestLowest(t *testing.T) {
 		want := naive(all, limit, max)
 		for seed := range uint64(3) { // any order gives the same
 			rand.New(rand.NewPCG(seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-			l := newLowest(limit, max)
+			l := NewLowest(limit, max)
 			for _, c := range all {
-				l.add(c.hash, c.size)
+				l.Add(c.hash, c.size)
 			}
 			got := slices.Clone(l.items)
 			slices.SortFunc(got, func(a, b candidate) int { return cmp.Compare(a.hash, b.hash) })

@@ -1,0 +1,166 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"pretrain/data"
+	"pretrain/data/exec"
+	"pretrain/data/funnel"
+	"pretrain/data/read"
+	"pretrain/data/record"
+)
+
+const (
+	documentsName = "documents" + record.Extension
+	countsName    = "counts.json"
+)
+
+// crashed is the reason of a document on which a step panicked.
+const crashed data.Reason = "step_crashed"
+
+// link is a step of a chain.
+type link struct {
+	name string
+	make data.Factory
+}
+
+// chain takes documents through steps and accounts for each.
+type chain struct {
+	steps  []data.Step
+	names  []string
+	counts *funnel.Counts
+	first  int // the index in counts of the first step
+}
+
+func newChain(counts *funnel.Counts, first int, links []link) *chain {
+	c := &chain{counts: counts, first: first}
+	for _, l := range links {
+		c.steps, c.names = append(c.steps, l.make()), append(c.names, l.name)
+	}
+	return c
+}
+
+// pass reports whether a document passes all steps.
+func (c *chain) pass(d *data.Document) bool {
+	for i, step := range c.steps {
+		before, text := d.Bytes(), d.Text
+		var reason data.Reason
+		var detail string
+		if err := guard(func() { reason, detail = step.Apply(d) }); err != nil {
+			reason, detail = crashed, fmt.Sprintf("%s: %v", c.names[i], err)
+		}
+		if reason != "" {
+			c.counts.Drop(c.first+i, d, reason, detail)
+			return false
+		}
+		after := d.Bytes()
+		c.counts.Passed(c.first+i, before, after, after != before || d.Text != text)
+	}
+	return true
+}
+
+// clean is the first step: each raw file through the steps that look at one document.
+func (p *preparation) clean(ctx context.Context) ([]exec.Done, error) {
+	step := exec.Step{Name: "clean", Key: keyOf(version)}
+	for _, in := range p.inputs {
+		step.Tasks = append(step.Tasks, exec.Task{
+			Name: in.task(), Size: in.files.File(in.index).Size,
+			Inputs: []exec.Input{{Name: in.files.File(in.index).Path, Hash: in.hash}, {Name: "settings", Hash: p.cleanKey(in.source)}},
+			Run:    func(ctx context.Context, dir string) (exec.Counts, error) { return p.cleanFile(ctx, in, dir) },
+		})
+	}
+	return p.runner.Run(ctx, step)
+}
+
+// cleanKey is all that decides how the files of a source are cleaned.
+func (p *preparation) cleanKey(source string) string {
+	spec := p.spec(source)
+	spec.Path = ""
+	return keyOf(spec, p.Sources[source].domain())
+}
+
+// links are the steps of a source.
+func (p *preparation) links(source string) []link {
+	_ = source
+	return nil
+}
+
+func (p *preparation) cleanFile(ctx context.Context, in input, dir string) (c exec.Counts, err error) {
+	links := p.links(in.source)
+	names := []string{"read"}
+	for _, l := range links {
+		names = append(names, l.name)
+	}
+	counts := funnel.New(in.source, names...)
+	steps := newChain(counts, 1, links)
+	out, err := record.Create(filepath.Join(dir, documentsName))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if out != nil {
+			err = errors.Join(err, out.Close())
+		}
+	}()
+	var report read.Report
+	kept := int64(0)
+	for d, err := range in.files.FileDocuments(ctx, in.index, &report) {
+		if err != nil {
+			return nil, err
+		}
+		n := d.Bytes()
+		counts.Passed(0, n, n, false)
+		if !steps.pass(&d) {
+			continue
+		}
+		if err := out.Write(&d); err != nil {
+			return nil, err
+		}
+		kept++
+	}
+	unread(counts, &report)
+	err = out.Close()
+	out = nil
+	return exec.Counts{"read": report.Documents, "kept": kept}, errors.Join(err, writeJSON(filepath.Join(dir, countsName), counts))
+}
+
+// unread takes what could not be read into the account: the samples one by one, the others by number.
+func unread(counts *funnel.Counts, r *read.Report) {
+	left := map[data.Reason]int64{}
+	for reason, n := range r.Dropped {
+		left[reason] = n
+	}
+	for _, d := range r.Samples {
+		counts.Unread(d, 1)
+		left[d.Reason]--
+	}
+	for reason, n := range left {
+		if n > 0 {
+			counts.Unread(data.Drop{Reason: reason}, n)
+		}
+	}
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+func readJSON(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}

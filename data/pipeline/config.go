@@ -1,0 +1,158 @@
+// Package pipeline prepares raw text for training: it reads sources, cleans, judges and labels each document, removes
+// duplicates and what the evaluation tasks hold, tokenises, and writes token shards with an account of what became of every
+// document. It composes the packages of data; [data/exec] runs it so that it can be killed, repeated and spread over machines.
+package pipeline
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+
+	"pretrain/data/read"
+	"pretrain/internal/problem"
+	"pretrain/internal/units"
+	"pretrain/tokenizer"
+)
+
+// Config is everything that decides what comes out. Start from [Default].
+type Config struct {
+	// Output is the folder for everything that is written: the shards of source NAME are in OUTPUT/shards/NAME, which is what a
+	// run's data.sources.NAME.path takes; the account is OUTPUT/report/all/report.html. Run again, only what changed is done.
+	Output string `yaml:"output"`
+	// Sources by name.
+	Sources map[string]Source `yaml:"sources"`
+	// Read says how raw files are read.
+	Read Read `yaml:"read"`
+	// Tokenizer is a file, or how to train one on what is left of the sources.
+	Tokenizer tokenizer.Config `yaml:"tokenizer"`
+	// Validation is what is held out of each source.
+	Validation Validation `yaml:"validation"`
+}
+
+// Source is one kind of raw material.
+type Source struct {
+	// Path is a file, a folder (read with everything below it) or go:std.
+	Path string `yaml:"path"`
+	// Domain is text, code or math. The rules of quality and language are for text. Default text.
+	Domain Domain `yaml:"domain"`
+	// Fields name the keys of a JSONL record, or the columns of a Parquet file.
+	Fields Fields `yaml:"fields"`
+	// Extensions, such as [.jsonl.zst], limit a folder to these files. Default: all that can be read.
+	Extensions []string `yaml:"extensions"`
+}
+
+// Fields name what a record holds.
+type Fields struct {
+	// Text holds the text. Default text.
+	Text string `yaml:"text"`
+	// ID holds the document's id, where there is one. Default id.
+	ID string `yaml:"id"`
+}
+
+// Domain is the kind of a source's text.
+type Domain string
+
+// The domains.
+const (
+	Text Domain = "text" // prose, in any language
+	Code Domain = "code"
+	Math Domain = "math" // with formulas
+)
+
+// Read says how raw files are read.
+type Read struct {
+	// OnBad says what becomes of a document that cannot be read (a corrupt line, a broken file): skip, which drops it with its
+	// reason, or fail. Default skip: the report tells of each.
+	OnBad read.Policy `yaml:"on_bad"`
+	// MaxDocument bounds one document. Default 10MiB: no single text is worth more, and it bounds memory.
+	MaxDocument units.Bytes `yaml:"max_document"`
+}
+
+// Validation is the part of a source's documents that is never trained on.
+type Validation struct {
+	// Fraction of the documents, chosen by a hash of their content: the same document is on the same side in every run.
+	// Default 1%.
+	Fraction units.Fraction `yaml:"fraction"`
+	// MaxBytes bounds the text held out of a source; what lies beyond it is trained on. Default 64MiB.
+	MaxBytes units.Bytes `yaml:"max_bytes"`
+}
+
+// Default is every setting but the output and the sources.
+func Default() Config {
+	return Config{
+		Read:       Read{OnBad: read.Skip, MaxDocument: 10 << 20},
+		Tokenizer:  tokenizer.Default(),
+		Validation: Validation{Fraction: 0.01, MaxBytes: 64 << 20},
+	}
+}
+
+// nameStyle is what a source's name may be: it is the name of a folder.
+var nameStyle = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// Validate reports every problem at once, as joined [problem.Problem] errors. It does not look at the disk.
+func (c Config) Validate() error {
+	var p problem.List
+	p.Check(c.Output != "", "output", `""`, "a folder")
+	p.Check(len(c.Sources) > 0, "sources", "none", "one source or more, such as {web: {path: raw/web}}")
+	for _, name := range slices.Sorted(maps.Keys(c.Sources)) {
+		s, key := c.Sources[name], "sources."+name
+		p.Check(nameStyle.MatchString(name), key, name, "a name of letters, digits, dots, dashes and underscores: it is a folder's")
+		p.Check(s.Path != "", key+".path", `""`, "a file, a folder or %s", read.GoStd)
+		p.Check(slices.Contains([]Domain{"", Text, Code, Math}, s.Domain), key+".domain", s.Domain, "%s, %s or %s", Text, Code, Math)
+	}
+	p.Check(c.Read.OnBad == read.Fail || c.Read.OnBad == read.Skip, "read.on_bad", c.Read.OnBad, "%s or %s", read.Skip, read.Fail)
+	p.Check(c.Read.MaxDocument > 0, "read.max_document", c.Read.MaxDocument, "more than 0")
+	p.Check(c.Validation.Fraction > 0 && c.Validation.Fraction <= 0.5, "validation.fraction", c.Validation.Fraction, "more than 0 and at most 50%%")
+	p.Check(c.Validation.MaxBytes > 0, "validation.max_bytes", c.Validation.MaxBytes, "more than 0")
+	for _, s := range []struct {
+		key    string
+		config interface{ Validate() error }
+	}{{"tokenizer", c.Tokenizer}} {
+		p.Section(s.key, s.config.Validate())
+	}
+	return p.Err()
+}
+
+// EachPath calls f with every file or folder the configuration names and its key; f may change it.
+func (c *Config) EachPath(f func(key string, path *string)) {
+	f("output", &c.Output)
+	f("tokenizer.path", &c.Tokenizer.Path)
+	for _, name := range slices.Sorted(maps.Keys(c.Sources)) {
+		source := c.Sources[name]
+		f("sources."+name+".path", &source.Path)
+		c.Sources[name] = source
+	}
+}
+
+// spec is how a source is read.
+func (c Config) spec(name string) read.Spec {
+	s := c.Sources[name]
+	spec := read.Default(s.Path)
+	spec.Name, spec.Extensions, spec.OnBad, spec.MaxDocument = name, s.Extensions, c.Read.OnBad, c.Read.MaxDocument
+	if s.Fields.Text != "" {
+		spec.TextField = s.Fields.Text
+	}
+	if s.Fields.ID != "" {
+		spec.IDField = s.Fields.ID
+	}
+	return spec
+}
+
+// domain is a source's, with the default filled in.
+func (s Source) domain() Domain {
+	if s.Domain == "" {
+		return Text
+	}
+	return s.Domain
+}
+
+// keyOf is settings as a step's key.
+func keyOf(settings ...any) string {
+	b, err := json.Marshal(settings)
+	if err != nil {
+		panic(fmt.Sprintf("pipeline: settings that JSON cannot hold: %v", err)) // a bug: they are plain structs
+	}
+	return string(b)
+}

@@ -1,0 +1,83 @@
+package pipeline
+
+import (
+	"context"
+	"path/filepath"
+
+	"pretrain/data/exec"
+	"pretrain/data/funnel"
+)
+
+const (
+	reportDir  = "report"
+	reportName = "funnel.json"
+)
+
+// Report is the account of a preparation.
+type Report struct {
+	// Sources in the order of their names.
+	Sources []SourceReport `json:"sources"`
+}
+
+// SourceReport is the account of one source.
+type SourceReport struct {
+	*funnel.Counts
+	// Shards is the folder with the result.
+	Shards string `json:"shards"`
+	// Train and Validation are what is in it.
+	Train      Part `json:"train"`
+	Validation Part `json:"validation"`
+}
+
+// Part is one shard.
+type Part struct {
+	Documents int64 `json:"documents"`
+	Bytes     int64 `json:"bytes"`
+	Tokens    int64 `json:"tokens"`
+}
+
+func part(c exec.Counts, name string) Part {
+	return Part{c[name+"_documents"], c[name+"_bytes"], c[name+"_tokens"]}
+}
+
+// report adds up the accounts of all files.
+func (p *preparation) report(ctx context.Context, cleaned, finished, shards []exec.Done) (*Report, error) {
+	t := exec.Task{Name: "all"}
+	for _, list := range [][]exec.Done{cleaned, finished} {
+		for _, d := range list {
+			in, _ := d.File(countsName)
+			t.Inputs = append(t.Inputs, in)
+		}
+	}
+	for _, d := range shards {
+		t.Inputs = append(t.Inputs, d.Input())
+	}
+	t.Run = func(_ context.Context, dir string) (exec.Counts, error) {
+		r := new(Report)
+		err := p.each(func(source string, files []int) error {
+			d := shards[len(r.Sources)]
+			s := SourceReport{Counts: funnel.New(source), Shards: filepath.Join("shards", source), Train: part(d.Counts, trainName), Validation: part(d.Counts, validationName)}
+			for _, i := range files {
+				for _, list := range [][]exec.Done{cleaned, finished} {
+					var c funnel.Counts
+					if err := readJSON(filepath.Join(list[i].Dir, countsName), &c); err != nil {
+						return err
+					}
+					s.Add(&c)
+				}
+			}
+			r.Sources = append(r.Sources, s)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		return nil, writeJSON(filepath.Join(dir, reportName), r)
+	}
+	done, err := p.runner.Run(ctx, exec.Step{Name: reportDir, Key: keyOf(version), Tasks: []exec.Task{t}})
+	if err != nil {
+		return nil, err
+	}
+	r := new(Report)
+	return r, readJSON(filepath.Join(done[0].Dir, reportName), r)
+}

@@ -1,0 +1,166 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"pretrain/data/exec"
+	"pretrain/data/prepare"
+	"pretrain/data/read"
+)
+
+// version is part of every step's key: it changes whenever the same input would give other output.
+const version = 1
+
+// Options are what [Run] needs beside the configuration.
+type Options struct {
+	// Tokenizer makes or loads the tokenizer that the configuration names.
+	Tokenizer prepare.Tokenizer
+	// Workers, Rank and Ranks are as in [exec.Runner].
+	Workers, Rank, Ranks int
+	// Progress is told of each finished task; one call at a time. May be nil.
+	Progress func(exec.Progress)
+	// Waiting is called when another process has this rank's lock. May be nil.
+	Waiting func()
+}
+
+// Run prepares the sources and returns the account of it. What an earlier run has done, under the same settings and from the
+// same files, is not done again; a run that was killed goes on.
+func Run(ctx context.Context, c Config, o Options) (*Report, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Waiting == nil {
+		o.Waiting = func() {}
+	}
+	p := &preparation{Config: c, opt: o, runner: exec.Runner{
+		Dir: c.Output, Workers: o.Workers, Rank: o.Rank, Ranks: o.Ranks, Progress: o.Progress,
+	}}
+	unlock, err := p.runner.Lock(ctx, o.Waiting)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := p.list(ctx); err != nil {
+		return nil, err
+	}
+	return p.run(ctx)
+}
+
+// preparation is a run of the pipeline.
+type preparation struct {
+	Config
+	opt    Options
+	runner exec.Runner
+	inputs []input // all files of all sources, sources by name, files by path
+}
+
+// input is one raw file.
+type input struct {
+	source string
+	files  *read.Source
+	index  int
+	hash   string
+}
+
+// task is the name of the tasks about this file: files of one source stay together in a listing.
+func (in input) task() string { return fmt.Sprintf("%s-%05d", in.source, in.index) }
+
+// list finds the raw files and hashes them.
+func (p *preparation) list(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(p.Sources)) {
+		files, err := read.Open(ctx, p.spec(name))
+		if err != nil {
+			return fmt.Errorf("sources.%s: %w", name, err)
+		}
+		for i := range files.Files() {
+			p.inputs = append(p.inputs, input{source: name, files: files, index: i})
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(p.opt.Workers)
+	for i := range p.inputs {
+		in := &p.inputs[i]
+		group.Go(func() (err error) {
+			in.hash, err = in.files.HashFile(ctx, in.index)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// run goes through the steps.
+func (p *preparation) run(ctx context.Context) (*Report, error) {
+	cleaned, err := p.clean(ctx)
+	if err != nil {
+		return nil, err
+	}
+	finished, err := p.finish(ctx, cleaned)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := p.tokenizer(ctx, finished)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := p.tokenise(ctx, finished, tok)
+	if err != nil {
+		return nil, err
+	}
+	shards, err := p.merge(ctx, tokens, tok)
+	if err != nil {
+		return nil, err
+	}
+	return p.report(ctx, cleaned, finished, shards)
+}
+
+// guard turns a panic of f into an error: a document must not end the program, whatever a library makes of it.
+func guard(f func()) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	f()
+	return nil
+}
+
+var errNothingLeft = errors.New("no document is left")
+
+// each runs f for every source, with the indices of its files; one call at a time, in the order of names.
+func (p *preparation) each(f func(source string, files []int) error) error {
+	for first := 0; first < len(p.inputs); {
+		last := first
+		var files []int
+		for ; last < len(p.inputs) && p.inputs[last].source == p.inputs[first].source; last++ {
+			files = append(files, last)
+		}
+		if err := f(p.inputs[first].source, files); err != nil {
+			return err
+		}
+		first = last
+	}
+	return nil
+}
+
+// once loads something that several tasks share, when the first one needs it.
+type once[T any] struct {
+	sync.Once
+	value T
+	err   error
+}
+
+func (o *once[T]) get(load func() (T, error)) (T, error) {
+	o.Do(func() { o.value, o.err = load() })
+	return o.value, o.err
+}
