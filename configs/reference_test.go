@@ -12,6 +12,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"pretrain/data/pipeline"
 )
 
 // docs are the comments of the config structs: docs["schedule.Decay"]["Length"], and [""] for the type itself.
@@ -70,8 +72,8 @@ func fieldDocs(set *token.FileSet, st *ast.StructType, typeDoc string) map[strin
 	return m
 }
 
-// sections calls f for each struct type of the configuration, once.
-func sections(f func(t reflect.Type)) {
+// sections calls f for each struct type of a configuration, once.
+func sections(root reflect.Type, f func(t reflect.Type)) {
 	seen := map[reflect.Type]bool{}
 	var walk func(t reflect.Type)
 	walk = func(t reflect.Type) {
@@ -89,14 +91,14 @@ func sections(f func(t reflect.Type)) {
 			}
 		}
 	}
-	walk(reflect.TypeFor[Run]())
+	walk(root)
 }
 
 // Every field of every section has a key and a comment: the reference below is made of them.
 func TestFieldsAreDocumented(t *testing.T) {
 	comments := docs{}
 	keyStyle := regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
-	sections(func(s reflect.Type) {
+	check := func(s reflect.Type) {
 		comments.parse(t, s.PkgPath())
 		for i := range s.NumField() {
 			f := s.Field(i)
@@ -109,7 +111,9 @@ func TestFieldsAreDocumented(t *testing.T) {
 				t.Errorf("%s.%s has no comment", s, f.Name)
 			}
 		}
-	})
+	}
+	sections(reflect.TypeFor[Run](), check)
+	sections(reflect.TypeFor[pipeline.Config](), check)
 }
 
 // The keys are frozen: a key that goes or changes its name breaks users' files. -update accepts a change.
@@ -117,13 +121,20 @@ func TestKeys(t *testing.T) {
 	golden(t, filepath.Join("testdata", "keys.txt"), strings.Join(Keys(), "\n")+"\n")
 }
 
-// docs/config.md is made of the comments and defaults of the sections. -update writes it.
+// docs/config.md and docs/data-config.md are made of the comments and defaults of the sections. -update writes them.
 func TestReference(t *testing.T) {
+	golden(t, filepath.Join("..", "docs", "config.md"), reference(t, referenceHead, Default()))
+	golden(t, filepath.Join("..", "docs", "data-config.md"), reference(t, preparationHead, pipeline.Default()))
+}
+
+// reference is the documentation of a configuration's keys, after head.
+func reference(t *testing.T, head string, config any) string {
+	root := reflect.TypeOf(config)
 	comments := docs{}
-	sections(func(s reflect.Type) { comments.parse(t, s.PkgPath()) })
-	defaults := texts("", Default())
+	sections(root, func(s reflect.Type) { comments.parse(t, s.PkgPath()) })
+	defaults := texts("", config)
 	var b strings.Builder
-	b.WriteString(referenceHead)
+	b.WriteString(head)
 	var write func(path, indent string, s reflect.Type)
 	write = func(path, indent string, s reflect.Type) {
 		for _, f := range orderedFields(s) {
@@ -153,8 +164,8 @@ func TestReference(t *testing.T) {
 			}
 		}
 	}
-	write("", "", reflect.TypeFor[Run]())
-	golden(t, filepath.Join("..", "docs", "config.md"), b.String())
+	write("", "", root)
+	return b.String()
 }
 
 var link = regexp.MustCompile(`\[([A-Za-z.]+)\]`)
@@ -204,5 +215,15 @@ configuration (` + "`quickstart`, `2b`" + `). What a file does not give has a de
   ` + "`--set a=null`" + ` removes a name from a mapping.
 - **Paths** are relative to the file they stand in; those of ` + "`--set`" + ` and of embedded configurations to the working
   directory. ` + "`~` and `$VARIABLES`" + ` are not expanded.
+
+`
+
+const preparationHead = `# Reference of data preparation
+
+<!-- Made from the comments in the code by "go test ./configs -run TestReference -update". Do not edit. -->
+
+The configuration of ` + "`pretrain data prepare --config NAME`" + `, a YAML file or the name of an embedded one. It is read as a run's is
+([config.md](config.md)): strictly, with units, and ` + "`--set a.b=c`" + ` overrides a value. What a file does not give has a default,
+shown in parentheses. [data.md](data.md) says what the steps do.
 
 `

@@ -55,6 +55,7 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 		newConfig(stdout),
 		newPlan(stdout),
 		newData(
+			newDataPrepare(stdout, stderr),
 			newDataInspect(stdout, stderr),
 		),
 		newVerifyResume(stdout, stderr),

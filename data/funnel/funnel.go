@@ -5,6 +5,7 @@ package funnel
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -207,4 +208,14 @@ func excerpt(text string) string {
 		end--
 	}
 	return text[:end] + "…"
+}
+
+// Reasons lists why documents were dropped, the most frequent first: "12 too_long, 3 empty".
+func (s *Step) Reasons() string {
+	list := slices.SortedStableFunc(slices.Values(s.Dropped), func(a, b *Dropped) int { return cmp.Compare(b.Documents, a.Documents) })
+	parts := make([]string, len(list))
+	for i, d := range list {
+		parts[i] = fmt.Sprintf("%d %s", d.Documents, d.Reason)
+	}
+	return strings.Join(parts, ", ")
 }

@@ -69,9 +69,9 @@ func (p *preparation) clean(ctx context.Context) ([]exec.Done, error) {
 	step := exec.Step{Name: "clean", Key: keyOf(version)}
 	for _, in := range p.inputs {
 		step.Tasks = append(step.Tasks, exec.Task{
-			Name: in.task(), Size: in.files.File(in.index).Size,
-			Inputs: []exec.Input{{Name: in.files.File(in.index).Path, Hash: in.hash}, {Name: "settings", Hash: p.cleanKey(in.source)}},
-			Run:    func(ctx context.Context, dir string) (exec.Counts, error) { return p.cleanFile(ctx, in, dir) },
+			Name: in.task(), Size: in.size(),
+			Inputs: append(in.inputs(), exec.Input{Name: "settings", Hash: p.cleanKey(in.source)}),
+			Run:    func(ctx context.Context, dir string) (exec.Counts, error) { return p.cleanFiles(ctx, in, dir) },
 		})
 	}
 	return p.runner.Run(ctx, step)
@@ -90,7 +90,8 @@ func (p *preparation) links(source string) []link {
 	return nil
 }
 
-func (p *preparation) cleanFile(ctx context.Context, in input, dir string) (c exec.Counts, err error) {
+// cleanFiles takes the documents of an input through the steps of its source.
+func (p *preparation) cleanFiles(ctx context.Context, in input, dir string) (exec.Counts, error) {
 	links := p.links(in.source)
 	names := []string{"read"}
 	for _, l := range links {
@@ -98,35 +99,39 @@ func (p *preparation) cleanFile(ctx context.Context, in input, dir string) (c ex
 	}
 	counts := funnel.New(in.source, names...)
 	steps := newChain(counts, 1, links)
+	n := exec.Counts{}
+	err := writeDocuments(dir, func(out *record.Writer) error {
+		for i := range in.hashes {
+			var report read.Report
+			for d, err := range in.files.FileDocuments(ctx, in.first+i, &report) {
+				if err != nil {
+					return err
+				}
+				size := d.Bytes()
+				counts.Passed(0, size, size, false)
+				if !steps.pass(&d) {
+					continue
+				}
+				if err := out.Write(&d); err != nil {
+					return err
+				}
+				n["kept"]++
+			}
+			n["read"] += report.Documents
+			unread(counts, &report)
+		}
+		return nil
+	})
+	return n, errors.Join(err, writeJSON(filepath.Join(dir, countsName), counts))
+}
+
+// writeDocuments makes the file of documents in dir.
+func writeDocuments(dir string, write func(*record.Writer) error) error {
 	out, err := record.Create(filepath.Join(dir, documentsName))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer func() {
-		if out != nil {
-			err = errors.Join(err, out.Close())
-		}
-	}()
-	var report read.Report
-	kept := int64(0)
-	for d, err := range in.files.FileDocuments(ctx, in.index, &report) {
-		if err != nil {
-			return nil, err
-		}
-		n := d.Bytes()
-		counts.Passed(0, n, n, false)
-		if !steps.pass(&d) {
-			continue
-		}
-		if err := out.Write(&d); err != nil {
-			return nil, err
-		}
-		kept++
-	}
-	unread(counts, &report)
-	err = out.Close()
-	out = nil
-	return exec.Counts{"read": report.Documents, "kept": kept}, errors.Join(err, writeJSON(filepath.Join(dir, countsName), counts))
+	return errors.Join(write(out), out.Close())
 }
 
 // unread takes what could not be read into the account: the samples one by one, the others by number.

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 
+	"pretrain/data/pack"
 	"pretrain/data/read"
 	"pretrain/internal/problem"
 	"pretrain/internal/units"
@@ -27,6 +28,9 @@ type Config struct {
 	Read Read `yaml:"read"`
 	// Tokenizer is a file, or how to train one on what is left of the sources.
 	Tokenizer tokenizer.Config `yaml:"tokenizer"`
+	// Template writes conversations as text: minicpm, chatml or none. What the assistant says is marked in the shards, so that a
+	// run can train on it only. Default minicpm.
+	Template pack.Template `yaml:"template"`
 	// Validation is what is held out of each source.
 	Validation Validation `yaml:"validation"`
 }
@@ -35,12 +39,15 @@ type Config struct {
 type Source struct {
 	// Path is a file, a folder (read with everything below it) or go:std.
 	Path string `yaml:"path"`
+	// Format is text, or chat for conversations, whose records hold messages. Default text.
+	Format Format `yaml:"format"`
 	// Domain is text, code or math. The rules of quality and language are for text. Default text.
 	Domain Domain `yaml:"domain"`
 	// Fields name the keys of a JSONL record, or the columns of a Parquet file.
 	Fields Fields `yaml:"fields"`
-	// Extensions, such as [.jsonl.zst], limit a folder to these files. Default: all that can be read.
-	Extensions []string `yaml:"extensions"`
+	// Files limit a folder to those that match one of these patterns of path.Match: of the name, such as code-*.jsonl.zst, or with
+	// a slash of the path within the folder. Default: every file of a known extension.
+	Files []string `yaml:"files"`
 }
 
 // Fields name what a record holds.
@@ -49,7 +56,18 @@ type Fields struct {
 	Text string `yaml:"text"`
 	// ID holds the document's id, where there is one. Default id.
 	ID string `yaml:"id"`
+	// Messages holds a conversation: a list of {role, content}. Default messages.
+	Messages string `yaml:"messages"`
 }
+
+// Format is what a source's documents are.
+type Format string
+
+// The formats.
+const (
+	PlainText Format = "text"
+	Chat      Format = "chat"
+)
 
 // Domain is the kind of a source's text.
 type Domain string
@@ -84,6 +102,7 @@ func Default() Config {
 	return Config{
 		Read:       Read{OnBad: read.Skip, MaxDocument: 10 << 20},
 		Tokenizer:  tokenizer.Default(),
+		Template:   pack.MiniCPM,
 		Validation: Validation{Fraction: 0.01, MaxBytes: 64 << 20},
 	}
 }
@@ -100,8 +119,10 @@ func (c Config) Validate() error {
 		s, key := c.Sources[name], "sources."+name
 		p.Check(nameStyle.MatchString(name), key, name, "a name of letters, digits, dots, dashes and underscores: it is a folder's")
 		p.Check(s.Path != "", key+".path", `""`, "a file, a folder or %s", read.GoStd)
+		p.Check(slices.Contains([]Format{"", PlainText, Chat}, s.Format), key+".format", s.Format, "%s or %s", PlainText, Chat)
 		p.Check(slices.Contains([]Domain{"", Text, Code, Math}, s.Domain), key+".domain", s.Domain, "%s, %s or %s", Text, Code, Math)
 	}
+	p.Check(c.Template.Valid(), "template", c.Template, "%s, %s or %s", pack.MiniCPM, pack.ChatML, pack.NoTemplate)
 	p.Check(c.Read.OnBad == read.Fail || c.Read.OnBad == read.Skip, "read.on_bad", c.Read.OnBad, "%s or %s", read.Skip, read.Fail)
 	p.Check(c.Read.MaxDocument > 0, "read.max_document", c.Read.MaxDocument, "more than 0")
 	p.Check(c.Validation.Fraction > 0 && c.Validation.Fraction <= 0.5, "validation.fraction", c.Validation.Fraction, "more than 0 and at most 50%%")
@@ -130,14 +151,26 @@ func (c *Config) EachPath(f func(key string, path *string)) {
 func (c Config) spec(name string) read.Spec {
 	s := c.Sources[name]
 	spec := read.Default(s.Path)
-	spec.Name, spec.Extensions, spec.OnBad, spec.MaxDocument = name, s.Extensions, c.Read.OnBad, c.Read.MaxDocument
+	spec.Name, spec.Files, spec.OnBad, spec.MaxDocument = name, s.Files, c.Read.OnBad, c.Read.MaxDocument
 	if s.Fields.Text != "" {
 		spec.TextField = s.Fields.Text
 	}
 	if s.Fields.ID != "" {
 		spec.IDField = s.Fields.ID
 	}
+	if s.Fields.Messages != "" {
+		spec.MessagesField = s.Fields.Messages
+	}
+	spec.Chat = s.Format == Chat
 	return spec
+}
+
+// template is how a source's documents are written: "" where they are text.
+func (c Config) template(source string) pack.Template {
+	if c.Sources[source].Format == Chat {
+		return c.Template
+	}
+	return ""
 }
 
 // domain is a source's, with the default filled in.

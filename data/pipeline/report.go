@@ -54,10 +54,10 @@ func (p *preparation) report(ctx context.Context, cleaned, finished, shards []ex
 	}
 	t.Run = func(_ context.Context, dir string) (exec.Counts, error) {
 		r := new(Report)
-		err := p.each(func(source string, files []int) error {
+		err := p.each(func(source string, inputs []int) error {
 			d := shards[len(r.Sources)]
 			s := SourceReport{Counts: funnel.New(source), Shards: filepath.Join("shards", source), Train: part(d.Counts, trainName), Validation: part(d.Counts, validationName)}
-			for _, i := range files {
+			for _, i := range inputs {
 				for _, list := range [][]exec.Done{cleaned, finished} {
 					var c funnel.Counts
 					if err := readJSON(filepath.Join(list[i].Dir, countsName), &c); err != nil {

@@ -2,13 +2,14 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
 
+	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/errgroup"
 
 	"pretrain/data/exec"
@@ -65,16 +66,50 @@ type preparation struct {
 	inputs []input // all files of all sources, sources by name, files by path
 }
 
-// input is one raw file.
+// input is what one task works on: a large file, or some small ones that follow each other.
 type input struct {
 	source string
 	files  *read.Source
-	index  int
-	hash   string
+	first  int // of files
+	hashes []string
 }
 
-// task is the name of the tasks about this file: files of one source stay together in a listing.
-func (in input) task() string { return fmt.Sprintf("%s-%05d", in.source, in.index) }
+const (
+	// loneBytes is the size from which a file is an input of its own.
+	loneBytes = 4 << 20
+	// groupOf is how many smaller files make an input, on average. Where one begins is decided by the path alone, so that a new
+	// file changes its own group only.
+	groupOf = 64
+)
+
+// task is the name of the tasks about this input: readable, and the same whatever other files there are.
+func (in input) task() string {
+	path := in.files.File(in.first).Path
+	base := []byte(filepath.Base(path))
+	for i, c := range base {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '-') {
+			base[i] = '_'
+		}
+	}
+	return fmt.Sprintf("%s-%.40s-%08x", in.source, base, uint32(xxh3.HashString(path)))
+}
+
+// size is that of the files on disk.
+func (in input) size() (n int64) {
+	for i := range in.hashes {
+		n += in.files.File(in.first + i).Size
+	}
+	return n
+}
+
+// inputs are the files with their hashes.
+func (in input) inputs() []exec.Input {
+	list := make([]exec.Input, len(in.hashes))
+	for i, h := range in.hashes {
+		list[i] = exec.Input{Name: in.files.File(in.first + i).Path, Hash: h}
+	}
+	return list
+}
 
 // list finds the raw files and hashes them.
 func (p *preparation) list(ctx context.Context) error {
@@ -83,18 +118,27 @@ func (p *preparation) list(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("sources.%s: %w", name, err)
 		}
+		alone := true // the last input takes no further file
 		for i := range files.Files() {
-			p.inputs = append(p.inputs, input{source: name, files: files, index: i})
+			f := files.File(i)
+			large := f.Size >= loneBytes
+			if alone || large || xxh3.HashString(f.Path)%groupOf == 0 {
+				p.inputs = append(p.inputs, input{source: name, files: files, first: i})
+			}
+			alone = large
+			last := &p.inputs[len(p.inputs)-1]
+			last.hashes = append(last.hashes, "")
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(p.opt.Workers)
-	for i := range p.inputs {
-		in := &p.inputs[i]
-		group.Go(func() (err error) {
-			in.hash, err = in.files.HashFile(ctx, in.index)
-			return err
-		})
+	for _, in := range p.inputs {
+		for i := range in.hashes {
+			group.Go(func() (err error) {
+				in.hashes[i], err = in.files.HashFile(ctx, in.first+i)
+				return err
+			})
+		}
 	}
 	return group.Wait()
 }
@@ -135,17 +179,15 @@ func guard(f func()) (err error) {
 	return nil
 }
 
-var errNothingLeft = errors.New("no document is left")
-
-// each runs f for every source, with the indices of its files; one call at a time, in the order of names.
-func (p *preparation) each(f func(source string, files []int) error) error {
+// each runs f for every source, with the indices of its inputs; one call at a time, in the order of names.
+func (p *preparation) each(f func(source string, inputs []int) error) error {
 	for first := 0; first < len(p.inputs); {
 		last := first
-		var files []int
+		var inputs []int
 		for ; last < len(p.inputs) && p.inputs[last].source == p.inputs[first].source; last++ {
-			files = append(files, last)
+			inputs = append(inputs, last)
 		}
-		if err := f(p.inputs[first].source, files); err != nil {
+		if err := f(p.inputs[first].source, inputs); err != nil {
 			return err
 		}
 		first = last

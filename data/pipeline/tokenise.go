@@ -13,6 +13,7 @@ import (
 	"pretrain/data"
 	"pretrain/data/exec"
 	"pretrain/data/holdout"
+	"pretrain/data/pack"
 	"pretrain/data/prepare"
 	"pretrain/data/record"
 	"pretrain/data/shard"
@@ -56,19 +57,19 @@ func (p *preparation) sample(ctx context.Context, finished []exec.Done, failed *
 		}
 		each := float64(p.Config.Tokenizer.MaxTrainBytes) / float64(len(p.Sources))
 		errStop := errors.New("stop")
-		err = p.each(func(source string, files []int) error {
+		err = p.each(func(source string, inputs []int) error {
 			total := int64(0)
-			for _, i := range files {
+			for _, i := range inputs {
 				total += finished[i].Counts["bytes"]
 			}
 			below := holdout.Below(each / float64(total))
-			for _, i := range files {
+			for _, i := range inputs {
 				for d, err := range record.Read(filepath.Join(finished[i].Dir, documentsName)) {
 					if err := errors.Join(err, ctx.Err()); err != nil {
 						return err
 					}
 					// Another seed than the split's: those held out have the lowest hashes, and the sample is to be of all others.
-					if d.Text != "" && holdout.Hash(d.Text) > limits[source] && xxh3.HashStringSeed(d.Text, 1) <= below && !yield(d.Text) {
+					if text := d.Plain(); holdout.Hash(text) > limits[source] && xxh3.HashStringSeed(text, 1) <= below && !yield(text) {
 						return errStop
 					}
 				}
@@ -90,7 +91,7 @@ func (p *preparation) tokenise(ctx context.Context, finished []exec.Done, tok ex
 	var encoder once[loaded]
 	load := func() (loaded, error) { return p.open(tok) }
 	vocabulary, _ := tok.File(tokenizerName)
-	step := exec.Step{Name: "tokens", Key: keyOf(version, p.Config.Tokenizer.BOS, p.Config.Tokenizer.EOS)}
+	step := exec.Step{Name: "tokens", Key: keyOf(version, p.Config.Tokenizer.BOS, p.Config.Tokenizer.EOS, p.Template)}
 	for i, in := range p.inputs {
 		documents, _ := finished[i].File(documentsName)
 		limit := exec.Input{Name: "held out up to", Hash: fmt.Sprintf("%016x", limits[in.source])}
@@ -101,7 +102,7 @@ func (p *preparation) tokenise(ctx context.Context, finished []exec.Done, tok ex
 				if err != nil {
 					return nil, err
 				}
-				w := &tokenWriter{loaded: l, limit: limits[in.source], source: documents.Hash, dir: dir}
+				w := &tokenWriter{loaded: l, template: p.template(in.source), limit: limits[in.source], source: documents.Hash, dir: dir}
 				return w.run(ctx, filepath.Join(finished[i].Dir, documentsName))
 			},
 		})
@@ -137,17 +138,18 @@ const batchBytes = 1 << 20
 // tokenWriter tokenises the documents of one file.
 type tokenWriter struct {
 	loaded
+	template    pack.Template // "": plain text
 	limit       uint64
 	source      string // the documents' hash
 	dir         string
 	train, held *shard.Writer
 	text        *bufio.Writer
-	batch       []data.Document
+	batch       []*data.Document
 	bytes       int
 }
 
 func (w *tokenWriter) run(ctx context.Context, path string) (c exec.Counts, err error) {
-	o := shard.Options{VocabSize: w.VocabSize(), Tokenizer: w.hash, Source: w.source}
+	o := shard.Options{VocabSize: w.VocabSize(), Tokenizer: w.hash, Source: w.source, Template: string(w.template)}
 	if w.train, err = shard.Create(vfs.OS, filepath.Join(w.dir, trainName), o); err != nil {
 		return nil, err
 	}
@@ -166,8 +168,8 @@ func (w *tokenWriter) run(ctx context.Context, path string) (c exec.Counts, err 
 		if err != nil {
 			return nil, err
 		}
-		w.batch = append(w.batch, d)
-		if w.bytes += len(d.Text); w.bytes >= batchBytes {
+		w.batch = append(w.batch, &d)
+		if w.bytes += int(d.Bytes()); w.bytes >= batchBytes {
 			if err := w.flush(ctx); err != nil {
 				return nil, err
 			}
@@ -185,25 +187,23 @@ func (w *tokenWriter) run(ctx context.Context, path string) (c exec.Counts, err 
 }
 
 func (w *tokenWriter) flush(ctx context.Context) error {
-	texts := make([]string, len(w.batch))
-	for i, d := range w.batch {
-		texts[i] = d.Text
+	if len(w.batch) == 0 {
+		return nil
 	}
-	tokens, err := w.EncodeBatch(ctx, texts)
+	encoded, err := pack.EncodeDocuments(ctx, w, w.template, w.batch)
 	if err != nil {
-		return fmt.Errorf("tokenise %s and the documents after it: %w", w.batch[0].ID, err)
+		return err
 	}
 	for i, d := range w.batch {
-		to := w.train
-		if holdout.Hash(d.Text) <= w.limit {
+		to, plain := w.train, d.Plain()
+		if holdout.Hash(plain) <= w.limit {
 			to = w.held
-			if _, err := w.text.WriteString(d.Text); err != nil {
+			if _, err := w.text.WriteString(plain); err != nil {
 				return err
 			}
 		}
-		// The encoder's slices share memory: appending in place would write into the next one.
-		ids := append(tokens[i][:len(tokens[i]):len(tokens[i])], w.EOS())
-		if err := to.Add(shard.Doc{ID: d.ID, Path: d.Path, Line: d.Line, Bytes: d.Bytes()}, ids); err != nil {
+		doc := shard.Doc{ID: d.ID, Path: d.Path, Line: d.Line, Bytes: d.Bytes(), Attributes: d.Attributes}
+		if err := to.Add(doc, encoded[i].Tokens, encoded[i].Loss); err != nil {
 			return err
 		}
 	}
@@ -215,10 +215,10 @@ func (w *tokenWriter) flush(ctx context.Context) error {
 func (p *preparation) merge(ctx context.Context, tokens []exec.Done, tok exec.Done) ([]exec.Done, error) {
 	vocabulary, _ := tok.File(tokenizerName)
 	step := exec.Step{Name: "shards", Key: keyOf(version)}
-	err := p.each(func(source string, files []int) error {
+	err := p.each(func(source string, inputs []int) error {
 		t := exec.Task{Name: source, Inputs: []exec.Input{vocabulary}}
 		var dirs []string
-		for _, i := range files {
+		for _, i := range inputs {
 			t.Inputs, dirs = append(t.Inputs, tokens[i].Input()), append(dirs, tokens[i].Dir)
 		}
 		t.Run = func(ctx context.Context, dir string) (exec.Counts, error) {
