@@ -222,6 +222,9 @@ func (r *Resolved) derive(d *decoder) {
 		HiddenPeakLR: run.Schedule.PeakLR / cmp.Or(run.Model.WidthRatio(), 1),
 		EvalEvery:    run.Eval.Every.Resolve(plan.Steps(), plan.StepAt), CheckpointEvery: run.Checkpoint.Every.Resolve(plan.Steps(), plan.StepAt),
 	}
+	if run.Batch.Tokens == schedule.Law && r.Derived.EvalEvery == 0 && !d.has("eval.every") {
+		d.value("eval.every", run.Eval.Every.String(), "an interval: batch.tokens: law follows the validation loss")
+	}
 	// What does not fit the run stands beside what is wrong in itself, unless it is a length that could not be read.
 	if !d.has("schedule.kind", "schedule.warmup", "schedule.cosine_length", "schedule.decay.length", "schedule.wave.length", "schedule.infinite") {
 		d.section("schedule", run.Schedule.Fits(plan))

@@ -17,13 +17,20 @@ import (
 type Past struct {
 	Run  *Resolved
 	Step int64
+	// Sequences is the batch from Step on where it was the validation loss that changed it (batch.tokens: law), and not the
+	// configuration; 0 otherwise.
+	Sequences int64
 }
 
 // plan lays out the batch sizes.
 func (r *Resolved) plan() (*schedule.Plan, error) {
 	length := units.OfTokens(r.Run.Train.Tokens)
 	if r.Past != nil {
-		return r.Past.Run.Plan.Continue(r.Past.Step, r.Run.Batch, length)
+		plan, err := r.Past.Run.Plan.Continue(r.Past.Step, r.Run.Batch, length)
+		if err == nil && r.Past.Sequences > 0 {
+			plan, err = plan.Grow(r.Past.Sequences)
+		}
+		return plan, err
 	}
 	return schedule.NewPlan(r.Run.Batch, int64(r.Run.Model.MaxSeqLen), length)
 }
@@ -36,10 +43,23 @@ func (r *Resolved) curve() (*schedule.Schedule, error) {
 	return schedule.New(r.Run.Schedule, r.Plan)
 }
 
+// Grow is the configuration from a step on, where the validation loss made the batch grow: see [schedule.Plan.Grows].
+func (r *Resolved) Grow(step, sequences int64) (*Resolved, error) {
+	d := *r.decoder
+	grown := &Resolved{Run: r.Run, Past: &Past{r, step, sequences}, name: r.name, decoder: &d}
+	grown.derive(&d)
+	if err := d.err(r.name); err != nil {
+		return nil, err
+	}
+	return grown, nil
+}
+
 // Segment is a configuration as YAML, that decided a run's steps before Until (and from the segment before).
 type Segment struct {
 	Until int64
 	YAML  string
+	// Sequences is the batch from Until on where the loss made it grow, as in [Past].
+	Sequences int64
 }
 
 // ModelOf is the model of a run's configuration, with the vocabulary of its tokenizer, and a text that is the same for runs of the
@@ -65,7 +85,7 @@ func LoadPast(name string, segments []Segment) (*Resolved, error) {
 		}
 		var past *Past
 		if i > 0 {
-			past = &Past{r, segments[i-1].Until}
+			past = &Past{r, segments[i-1].Until, segments[i-1].Sequences}
 		}
 		if r, err = c.Resolve(past); err != nil {
 			return nil, err

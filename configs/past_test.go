@@ -28,7 +28,7 @@ func TestPast(t *testing.T) {
 	if draft.SameCourse(trunk) || draft.RunName() != "branch" {
 		t.Errorf("run %q with another schedule and batch", draft.RunName())
 	}
-	branch, err := draft.Resolve(&Past{trunk, 500})
+	branch, err := draft.Resolve(&Past{Run: trunk, Step: 500})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestPast(t *testing.T) {
 	if d := branch.Derived; d.Steps != 750 || d.Tokens != 1024e3 || d.DecayStart != 500 || d.TokensPerStep != 2048 {
 		t.Errorf("%+v", d)
 	}
-	texts := []Segment{{500, string(trunk.YAML(false))}, {600, string(branch.YAML(false))}}
+	texts := []Segment{{Until: 500, YAML: string(trunk.YAML(false))}, {Until: 600, YAML: string(branch.YAML(false))}}
 	again, err := LoadPast("saved", texts)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestPast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	twig, err := draft.Resolve(&Past{again, 600})
+	twig, err := draft.Resolve(&Past{Run: again, Step: 600})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestCompareBranch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := draft.Resolve(&Past{old, 520})
+		r, err := draft.Resolve(&Past{Run: old, Step: 520})
 		if err != nil {
 			t.Fatalf("%v: %v", tt.sets, err)
 		}
@@ -144,5 +144,44 @@ func TestCompareBranch(t *testing.T) {
 		if tt.want == Forbidden && (len(list) == 0 || list[0].Class != Forbidden) {
 			t.Errorf("%v: %v", tt.sets, list)
 		}
+	}
+}
+
+// TestGrow: a batch that the loss made grow is found again from what a checkpoint keeps, and a branch goes on from it.
+func TestGrow(t *testing.T) {
+	run, err := Load("testdata/base.good.yaml", []string{"batch.tokens=law", "batch.law.min=1024tok", "batch.law.max=8192tok", "train.tokens=1024ktok", "eval.every=100ktok"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit := run.Plan.SequencesAt(0)
+	grown, err := run.Grow(200, 2*unit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	twice, err := grown.Grow(300, 8*unit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var texts []Segment
+	for _, s := range []struct {
+		until, sequences int64
+	}{{200, 2 * unit}, {300, 8 * unit}, {}} {
+		texts = append(texts, Segment{s.until, string(run.YAML(false)), s.sequences})
+	}
+	again, err := LoadPast("saved", texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprint([]schedule.Stage{{Step: 0, Sequences: unit}, {Step: 200, Sequences: 2 * unit}, {Step: 300, Sequences: 8 * unit}})
+	for _, r := range []*Resolved{twice, again} {
+		if got := fmt.Sprint(r.Plan.Stages()); got != want || r.Derived.Tokens < 1024e3 || r.Derived.Steps != again.Derived.Steps {
+			t.Errorf("stages %v, want %v; %+v", got, want, r.Derived)
+		}
+	}
+	if _, err := run.Grow(200, 3*unit+1); err == nil {
+		t.Error("grew to a part of a micro-batch")
+	}
+	if _, err := Load("testdata/base.good.yaml", []string{"batch.tokens=law", "eval.every=never"}); err == nil || !strings.Contains(err.Error(), "eval.every") {
+		t.Errorf("law without validations: %v", err)
 	}
 }

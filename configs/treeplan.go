@@ -152,7 +152,7 @@ func (t *Tree) layOut(run Run) error {
 		f := Fork{At: at, Step: step, Tokens: plan.TokensBefore(step)}
 		total := plan.TokensBefore(f.end(run.Schedule.Decay.Length, plan))
 		length := fmt.Sprint("train.tokens=", units.Tokens(total))
-		if f.Decay, err = with(fmt.Sprintf("decay-%v", at), &Past{t.Trunk, step}, length); err != nil {
+		if f.Decay, err = with(fmt.Sprintf("decay-%v", at), &Past{Run: t.Trunk, Step: step}, length); err != nil {
 			return err
 		}
 		if f.Cosine, err = with(fmt.Sprintf("cosine-%v", at), nil, length, "schedule.kind=cosine", fmt.Sprintf("schedule.warmup=%d steps", t.Trunk.Derived.WarmupSteps)); err != nil {

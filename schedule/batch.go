@@ -12,7 +12,8 @@ import (
 // BatchConfig is the batch section of a run: how many tokens each update trains on. Every batch is a whole number of
 // micro-batches, whose shape never changes: only how many are accumulated does, so a ramp compiles nothing new.
 type BatchConfig struct {
-	// Tokens per update, at the end of any ramp, or "law". Within 0.5% of a whole number of micro-batches it is rounded
+	// Tokens per update, at the end of any ramp, or "law": after each validation the batch grows to what [LawTokens] says of the
+	// loss; checkpoints keep when it did, so that a resumed run and a branch see the same batches. Within 0.5% of a whole number of micro-batches it is rounded
 	// to it, as three digits cannot name powers of two: 3.93Mtok is 960 sequences of 4096. No default: it depends on
 	// the model (MiniCPM-2.4B: 3.93M; [LawTokens] for others).
 	Tokens BatchSize `yaml:"tokens"`

@@ -16,7 +16,8 @@ type size struct {
 	tokens units.Tokens
 }
 
-func (p *Plan) build(c BatchConfig, problems *problem.List) {
+// build lays the batches of c out from p.from on; past is the number of sequences of the update before, 0 if there is none.
+func (p *Plan) build(c BatchConfig, past int64, problems *problem.List) {
 	full := size{"tokens", units.Tokens(c.Tokens)}
 	var sizes []size
 	switch {
@@ -41,7 +42,11 @@ func (p *Plan) build(c BatchConfig, problems *problem.List) {
 	if problems.Err() != nil {
 		return
 	}
-	p.change(Stage{p.from, counts[0] * p.micro})
+	first := counts[0]
+	if c.Tokens == Law && past > 0 { // it never shrinks
+		first = min(max(first, past/p.micro), counts[1])
+	}
+	p.change(Stage{p.from, first * p.micro})
 	p.most = slices.Max(counts) * p.micro
 	switch {
 	case c.Tokens == Law:
@@ -137,48 +142,27 @@ func (p *Plan) settle() {
 	}
 }
 
-// AtLoss is the plan from step on, given the validation loss (nats per token) just before it. With a batch of tokens: law
-// the batch grows to [LawTokens], taken to the nearest power-of-two number of micro-batches so that few sizes occur, and
-// within the law's bounds; it never shrinks, as a noisy loss would make it swing. Stages after step, from before the run was
-// rolled back to it, are forgotten. Any other plan is returned as it is. When the plan changes, the loop lays out a new
-// [Schedule] over it; checkpoints keep its [Plan.Stages].
-func (p *Plan) AtLoss(step int64, loss float64) *Plan {
+// Grows says what a batch of tokens: law does after step updates, given the validation loss (nats per token) there: it grows to
+// [LawTokens], taken to the nearest power-of-two number of micro-batches so that few sizes occur, and within the law's bounds.
+// It never shrinks, as a noisy loss would make it swing. False where it stays, or does not follow the loss.
+func (p *Plan) Grows(step int64, loss float64) (sequences int64, yes bool) {
 	if p.law == (lawBounds{}) || !(loss > 0) {
-		return p
+		return 0, false
 	}
 	wanted := math.Exp2(math.Round(math.Log2(LawTokens(loss) / float64(p.micro*p.seqLen))))
 	n := int64(min(max(wanted, float64(p.law.min)), float64(p.law.max))) * p.micro
-	past := search(p.stages, func(s stage) bool { return s.step <= step }) + 1
-	if past == len(p.stages) && n <= p.SequencesAt(step) {
-		return p
-	}
-	q := *p
-	q.stages = slices.Clone(p.stages[:past])
-	q.change(Stage{step, max(n, q.SequencesAt(step))})
-	q.settle()
-	return &q
+	return n, n > p.SequencesAt(step)
 }
 
-// Resume is the plan with the [Plan.Stages] of an earlier one, as a checkpoint has them, which with tokens: law cannot be
-// computed again without the losses. They must fit: steps that increase, whole micro-batches. Any other plan is returned
-// as it is: it follows the config, which may have changed.
-func (p *Plan) Resume(stages []Stage) (*Plan, error) {
-	if p.law == (lawBounds{}) || len(stages) == 0 {
-		return p, nil
+// Grow is the plan with another batch from its own first update on, what [Plan.Grows] said there; p is a [Plan.Continue] of the
+// plan that said it. The error is of a batch that no law of p gives.
+func (p *Plan) Grow(sequences int64) (*Plan, error) {
+	if n := sequences / p.micro; p.law == (lawBounds{}) || sequences%p.micro != 0 || n < p.law.min || n > p.law.max {
+		return nil, fmt.Errorf("batch plan: %d sequences from step %d: want a multiple of micro_batch %d within batch.law", sequences, p.from, p.micro)
 	}
 	q := *p
-	q.stages = slices.Clone(p.stages[:search(p.stages, func(s stage) bool { return s.step <= p.from })+1])
-	for _, c := range stages {
-		if c.Step < p.from {
-			continue
-		}
-		last := q.stages[len(q.stages)-1]
-		if c.Step < last.step || c.Sequences < 1 || c.Sequences%p.micro != 0 {
-			return nil, fmt.Errorf("batch plan: %d sequences from step %d in the checkpoint: want a multiple of micro_batch %d and a step from %d on",
-				c.Sequences, c.Step, p.micro, last.step)
-		}
-		q.change(c)
-	}
+	q.stages = slices.Clone(p.stages)
+	q.change(Stage{p.from, sequences})
 	q.settle()
 	return &q, nil
 }

@@ -44,22 +44,22 @@ func NewPlan(c BatchConfig, seqLen int64, run units.Length) (*Plan, error) {
 	if seqLen < 1 {
 		return nil, fmt.Errorf("batch plan: sequences of %d tokens: want 1 or more", seqLen)
 	}
-	return (&Plan{seqLen: seqLen}).extend(c, run)
+	return (&Plan{seqLen: seqLen}).extend(c, run, 0)
 }
 
 // Continue is the plan of a run that took p's updates before step and goes on by c: a resumed run whose batch changed, or a
 // branch. The run's length, and every length in c, counts from the start of the run, p's part included; a stage of a ramp that
-// ends before step is over.
+// ends before step is over, and a batch that follows the loss goes on from p's.
 func (p *Plan) Continue(step int64, c BatchConfig, run units.Length) (*Plan, error) {
 	if step <= 0 {
 		return NewPlan(c, p.seqLen, run)
 	}
 	past := p.stages[:search(p.stages, func(s stage) bool { return s.step < step })+1]
-	return (&Plan{seqLen: p.seqLen, from: step, stages: slices.Clone(past)}).extend(c, run)
+	return (&Plan{seqLen: p.seqLen, from: step, stages: slices.Clone(past)}).extend(c, run, p.SequencesAt(step))
 }
 
-// extend lays c out from where the plan's past ends.
-func (p *Plan) extend(c BatchConfig, run units.Length) (*Plan, error) {
+// extend lays c out from where the plan's past ends, with updates of so many sequences.
+func (p *Plan) extend(c BatchConfig, run units.Length, sequences int64) (*Plan, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (p *Plan) extend(c BatchConfig, run units.Length) (*Plan, error) {
 	}
 	p.micro, p.inSteps, p.steps, p.total, p.scale = c.MicroBatch, inSteps, steps, int64(tokens), c.LRScale == "sqrt"
 	var problems problem.List
-	p.build(c, &problems)
+	p.build(c, sequences, &problems)
 	if err := problems.Err(); err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package schedule_test
 
 import (
-	"encoding/json"
 	"math"
 	"slices"
 	"testing"
@@ -21,7 +20,17 @@ var plans = rapid.Custom(func(t *rapid.T) *schedule.Plan {
 	}
 	if b.Tokens == schedule.Law {
 		for range rapid.IntRange(0, 4).Draw(t, "validations") {
-			p = p.AtLoss(rapid.Int64Range(0, p.Steps()).Draw(t, "step"), rapid.Float64Range(3, 12).Draw(t, "loss"))
+			step := rapid.Int64Range(0, p.Steps()).Draw(t, "step")
+			n, grows := p.Grows(step, rapid.Float64Range(3, 12).Draw(t, "loss"))
+			if !grows {
+				continue
+			}
+			if p, err = p.Continue(step, b, run); err == nil {
+				p, err = p.Grow(n)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	return p
@@ -190,13 +199,21 @@ func TestLaw(t *testing.T) {
 	losses := []float64{math.NaN(), 9, 4.9, 3, 4, 2.4, 1}
 	for i, loss := range losses {
 		step := int64(i+1) * 200
-		next := p.AtLoss(step, loss)
-		for s := range step {
-			if next.TokensBefore(s) != p.TokensBefore(s) {
-				t.Fatalf("a loss at %d changes the past", step)
+		if n, grows := p.Grows(step, loss); grows {
+			next, err := p.Continue(step, b, units.OfTokens(2e9))
+			if err == nil {
+				next, err = next.Grow(n)
 			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for s := range step + 1 {
+				if next.TokensBefore(s) != p.TokensBefore(s) {
+					t.Fatalf("a loss at %d changes the past", step)
+				}
+			}
+			p = next
 		}
-		p = next
 		rates = append(rates, layOut(t, c, p).LR(step))
 	}
 	// 64k; a loss of 3 wants 1.28M, nearest 2^7 micro-batches of 8k; 2.4 wants 5.1M, bounded by 4M.
@@ -213,31 +230,21 @@ func TestLaw(t *testing.T) {
 		}
 	}
 
-	back := p.AtLoss(900, 3)
-	if got, want := back.Stages(), want[:2]; !slices.Equal(got, want) {
-		t.Errorf("rolled back to 900 the stages are %v, want %v", got, want)
+	// A run that goes on by other settings does not start small again, and one that goes back knows nothing of what came after.
+	other := b
+	other.Law.Max = 2_097_152
+	for step, want := range map[int64]int64{900: 1024, 1300: 2048} {
+		if next, err := p.Continue(step, other, units.OfTokens(2e9)); err != nil || next.SequencesAt(step) != want {
+			t.Errorf("continued at %d: %v sequences, %v; want %d", step, next.SequencesAt(step), err, want)
+		}
 	}
-
-	saved, err := json.Marshal(p.Stages())
-	if err != nil {
-		t.Fatal(err)
+	for _, sequences := range []int64{12, 8, 8192} { // no multiple, below and above the bounds
+		if _, err := first.Grow(sequences); err == nil {
+			t.Errorf("grew to %d sequences", sequences)
+		}
 	}
-	var stages []schedule.Stage
-	if err := json.Unmarshal(saved, &stages); err != nil {
-		t.Fatal(err)
-	}
-	resumed, err := first.Resume(stages)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(resumed.Stages(), p.Stages()) || resumed.Steps() != p.Steps() {
-		t.Errorf("resumed %v, %d steps; want %v, %d", resumed.Stages(), resumed.Steps(), p.Stages(), p.Steps())
-	}
-	if _, err := first.Resume([]schedule.Stage{{0, 8}, {10, 12}}); err == nil {
-		t.Error("resumed with a batch that is no multiple of the micro-batch")
-	}
-	if _, err := first.Resume([]schedule.Stage{{20, 8}, {10, 16}}); err == nil {
-		t.Error("resumed with steps that go back")
+	if n, grows := plan(t, 10).Grows(5, 2); grows {
+		t.Errorf("a fixed batch grows to %d", n)
 	}
 }
 

@@ -77,6 +77,11 @@ func (r *Run) Train(ctx context.Context) error {
 				return err
 			}
 		}
+		// A few times, where the batch follows the loss, it grows: what is saved from here on knows of it.
+		if err := r.grown; err != nil {
+			r.grown = nil
+			return err
+		}
 		// Once in a while, at the end and when told to stop: save.
 		if save {
 			if err := r.save(stop); err != nil {

@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -45,10 +46,23 @@ type Run struct {
 	Loop checkpoint.LoopState
 
 	trips []trip
+	grown *GrowError // what the last validation asked for
 }
 
 // ErrInterrupted is returned by Train when its context ended: the state is saved and the run can be resumed.
 var ErrInterrupted = errors.New("interrupted: the run is saved; the same command goes on from here")
+
+// GrowError is returned by Train when the validation loss makes the batch grow (batch.tokens: law). Nothing is wrong: the run
+// goes on when Schedule, Batches, Data and Assembler are those of the larger batch from Step on and Train is called again, or as
+// they are if they cannot be.
+type GrowError struct {
+	Step, Sequences int64
+	Loss            float64 // nats per token
+}
+
+func (e *GrowError) Error() string {
+	return fmt.Sprintf("the batch grows to %d sequences at step %d: the validation loss is %.4g", e.Sequences, e.Step, e.Loss)
+}
 
 // due reports whether something done every so many steps is due after step updates.
 func due(every, step int64) bool { return every > 0 && step > 0 && step%every == 0 }
@@ -135,6 +149,9 @@ func (r *Run) validate(ctx context.Context, record *metrics.Record, last bool) e
 	}
 	total := sources.Total()
 	r.Loop.BestValLoss = min(r.Loop.BestValLoss, total.Loss)
+	if n, grows := r.Batches.Grows(r.Step, total.Loss); grows && !last {
+		r.grown = &GrowError{r.Step, n, total.Loss}
+	}
 	record.Eval = &metrics.Eval{ValLoss: metrics.Number(total.Loss), ValBPB: metrics.Number(total.BPB), ValSources: map[string]metrics.SourceEval{}}
 	for name, s := range sources {
 		e := metrics.SourceEval{Loss: metrics.Number(s.Loss), BPB: metrics.Number(s.BPB), Tokens: s.Tokens, Bytes: s.Bytes}

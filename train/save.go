@@ -75,6 +75,9 @@ func (s *Saver) save(state *State, step, tokens int64, loop checkpoint.LoopState
 	return s.Writer.Err()
 }
 
+// Follows takes over from another saver of the same run what was saved when.
+func (s *Saver) Follows(old *Saver) { s.saved, s.savedAt = old.saved, old.savedAt }
+
 // Resumed tells the saver that the state of a step is on the disk already.
 func (s *Saver) Resumed(step int64) { s.saved, s.savedAt = step, time.Now() }
 

@@ -12,9 +12,7 @@ import (
 
 	"pretrain/configs"
 	"pretrain/data/mix"
-	"pretrain/internal/problem"
 	"pretrain/internal/vfs"
-	"pretrain/schedule"
 	"pretrain/train/checkpoint"
 	"pretrain/train/runs"
 
@@ -77,14 +75,14 @@ func loadStep(ctx context.Context, run string, step int64) (*checkpoint.State, e
 func (j *job) layOut(saved *checkpoint.State) (err error) {
 	if saved == nil {
 		j.config, err = j.draft.Resolve(nil)
-		return j.checkLaw(err)
+		return err
 	}
 	old, err := pastOf(saved.Meta)
 	if err != nil {
 		return err
 	}
 	if j.config, err = follow(j.draft, old, saved.Meta.Step); err != nil {
-		return j.checkLaw(err)
+		return err
 	}
 	if err := j.keepTokenizer(old, saved); err != nil {
 		return err
@@ -96,10 +94,7 @@ func (j *job) layOut(saved *checkpoint.State) (err error) {
 			j.say("changed at step %d: %s", saved.Meta.Step, d)
 		}
 	}
-	if err := refuse(changes, old, j.config, saved.Meta, j.dir, j.options, j.branchesAt(saved)); err != nil {
-		return err
-	}
-	return j.checkLaw(nil)
+	return refuse(changes, old, j.config, saved.Meta, j.dir, j.options, j.branchesAt(saved))
 }
 
 // branchesAt reports whether the state is the trunk's.
@@ -125,19 +120,11 @@ func (j *job) keepTokenizer(old *configs.Resolved, saved *checkpoint.State) erro
 	return writeFile(c.Path, content)
 }
 
-// checkLaw refuses a batch that follows the loss, unless there is an error already.
-func (j *job) checkLaw(err error) error {
-	if err == nil && j.config.Run.Batch.Tokens == schedule.Law {
-		return j.config.Locate("batch", problem.Problem{Key: "tokens", Value: "law", Want: "a number of tokens: a batch that follows the loss can be planned but not trained yet"})
-	}
-	return err
-}
-
 // pastOf is the configuration that a checkpoint was written with.
 func pastOf(meta checkpoint.Meta) (*configs.Resolved, error) {
 	var list []configs.Segment
 	for _, s := range meta.Past {
-		list = append(list, configs.Segment{Until: s.Until, YAML: s.Config})
+		list = append(list, configs.Segment{Until: s.Until, YAML: s.Config, Sequences: s.Sequences})
 	}
 	old, err := configs.LoadPast(fmt.Sprintf("of step %d", meta.Step), append(list, configs.Segment{YAML: meta.Config}))
 	if err != nil {
@@ -162,7 +149,7 @@ func follow(draft *configs.Draft, old *configs.Resolved, step int64) (*configs.R
 // segments is a past as a checkpoint keeps it.
 func segments(past *configs.Past) (list []checkpoint.Segment) {
 	for ; past != nil; past = past.Run.Past {
-		list = append(list, checkpoint.Segment{Until: past.Step, Config: string(past.Run.YAML(false))})
+		list = append(list, checkpoint.Segment{Until: past.Step, Config: string(past.Run.YAML(false)), Sequences: past.Sequences})
 	}
 	slices.Reverse(list)
 	return list

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"pretrain/configs"
+	"pretrain/data/mix"
 	"pretrain/internal/atomicfile"
 	"pretrain/internal/backend"
 	"pretrain/internal/prng"
@@ -245,13 +246,20 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 		}
 	}
 	j.run = &train.Run{
-		Program: program, Schedule: r.Schedule, Batches: r.Plan, Data: plan, Assembler: j.corpus.assembler(r, plan),
-		Validate: j.validate, Sample: j.sample, EvalEvery: r.Derived.EvalEvery, PeakFLOPS: j.peak,
-		SampleEvery: r.Run.Sample.Every.Resolve(r.Plan.Steps(), r.Plan.StepAt),
-		Loop:        checkpoint.LoopState{BestValLoss: math.Inf(1)},
-		Spikes:      r.Run.Spikes, Forensics: j.forensics(),
+		Program: program, Validate: j.validate, Sample: j.sample, PeakFLOPS: j.peak,
+		Loop:   checkpoint.LoopState{BestValLoss: math.Inf(1)},
+		Spikes: r.Run.Spikes, Forensics: j.forensics(),
 	}
+	j.follow(plan)
 	return j.start(store, saved)
+}
+
+// follow has the run go by its configuration's schedule, batches and data.
+func (j *job) follow(plan *mix.Plan) {
+	r := j.config
+	j.run.Schedule, j.run.Batches, j.run.Data, j.run.Assembler = r.Schedule, r.Plan, plan, j.corpus.assembler(r, plan)
+	j.run.EvalEvery = r.Derived.EvalEvery
+	j.run.SampleEvery = r.Run.Sample.Every.Resolve(r.Plan.Steps(), r.Plan.StepAt)
 }
 
 // start puts the run where it begins, or goes on, and opens what is written as it goes. What it opens is closed again to

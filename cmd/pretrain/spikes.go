@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"pretrain/internal/vfs"
+	"pretrain/schedule"
 	"pretrain/train"
 	"pretrain/train/checkpoint"
 	"pretrain/train/metrics"
@@ -38,20 +39,6 @@ func (j *job) forensics() train.Forensics {
 	}
 }
 
-// train trains to the end, going back where a spike wants it.
-func (j *job) train(ctx context.Context, store *checkpoint.Store) error {
-	for {
-		err := j.run.Train(ctx)
-		back := new(train.RollbackError)
-		if !errors.As(err, &back) {
-			return err
-		}
-		if err := j.goBack(ctx, store, back.Spike); err != nil {
-			return err
-		}
-	}
-}
-
 // goBack puts the run before a spike, with the steps around it to be left out. Where that cannot be done it says so and
 // leaves the run where it is.
 func (j *job) goBack(ctx context.Context, store *checkpoint.Store, at int64) error {
@@ -75,6 +62,16 @@ func (j *job) goBack(ctx context.Context, store *checkpoint.Store, at int64) err
 	saved, err := store.LoadLatest(ctx, func(p *checkpoint.Problem) { j.say("warning: %v: falling back to the checkpoint before it", p) })
 	if err != nil {
 		return err
+	}
+	if j.config.Run.Batch.Tokens == schedule.Law { // it may have grown since
+		if err := j.layOut(saved); err != nil {
+			return err
+		}
+		plan, err := j.dataPlan(saved)
+		if err != nil {
+			return err
+		}
+		j.follow(plan)
 	}
 	seconds := j.run.Loop.TrainSeconds // what was undone took its time, too
 	j.run.State.Finalize()

@@ -82,6 +82,8 @@ type Meta struct {
 type Segment struct {
 	Until  int64  `json:"until"`
 	Config string `json:"config"` // resolved, as YAML
+	// Sequences is the batch from Until on where the validation loss made it grow; 0 where another configuration followed.
+	Sequences int64 `json:"sequences,omitempty"`
 }
 
 // LoopState is what the training loop carries from step to step outside the tensors. Every float
