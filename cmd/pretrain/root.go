@@ -64,6 +64,9 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 		newAblate(stdout, stderr),
 		newScaling(stdout, stderr),
 		newEval(stdout, stderr),
+		newAnalyze(
+			newAnalyzeLayers(stdout, stderr),
+		),
 		newReport(stdout),
 		newDashboard(stdout),
 	)

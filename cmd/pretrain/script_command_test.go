@@ -193,6 +193,26 @@ func agree(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// prunes FILE: of an analysis of layers, the layer of least influence costs less loss to take out than the others do on average.
+func prunes(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 1, "prunes FILE")
+	var r layersResult
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &r))
+	least, others := 0, 0.0
+	for i, l := range r.Layers {
+		if l.Influence < r.Layers[least].Influence {
+			least = i
+		}
+		others += (r.LossWithout[i] - r.Loss) / float64(len(r.Layers)-1)
+	}
+	cost := r.LossWithout[least] - r.Loss
+	others -= cost / float64(len(r.Layers)-1)
+	ts.Logf("layer %d of %d has the least influence and costs %g nats, the others %g on average", least, len(r.Layers), cost, others)
+	if !(cost < others) {
+		ts.Fatalf("layer %d costs %g nats to take out, the others %g on average", least, cost, others)
+	}
+}
+
 // readMetrics has the records of a run, of a branch the trunk's first.
 func readMetrics(run string) ([]metrics.Record, error) {
 	var records []metrics.Record

@@ -150,15 +150,27 @@ func (t *trained) open(spec string, precision model.Precision, o backend.Options
 		precision = t.Config.Run.Train.Precision
 	}
 	d.Decoder = model.Decoder{Config: t.Config.Run.Model, Numerics: model.NumericsFor(d.Backend, precision)}
-	for _, p := range t.Params {
-		w, err := tensors.FromRaw(d.Backend, 0, shapes.Make(dtypes.Float32, p.Shape...), p.Data)
-		if err != nil {
-			d.Close()
-			return nil, fmt.Errorf("put %s on the device: %w", p.Name, err)
-		}
-		d.Weights = append(d.Weights, w)
+	if d.Weights, err = t.weights(d.Backend); err != nil {
+		d.Backend.Finalize()
+		return nil, err
 	}
 	return d, nil
+}
+
+// weights are the parameters on a device, in the order of Params.
+func (t *trained) weights(backend compute.Backend) ([]*tensors.Tensor, error) {
+	var list []*tensors.Tensor
+	for _, p := range t.Params {
+		w, err := tensors.FromRaw(backend, 0, shapes.Make(dtypes.Float32, p.Shape...), p.Data)
+		if err != nil {
+			for _, w := range list {
+				w.MustFinalizeAll()
+			}
+			return nil, fmt.Errorf("put %s on the device: %w", p.Name, err)
+		}
+		list = append(list, w)
+	}
+	return list, nil
 }
 
 // Close frees the weights and the backend.

@@ -4,6 +4,7 @@ package eval
 import (
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -172,47 +173,21 @@ func (e *Evaluator) Nats(params []*tensors.Tensor, b *feed.Batch) ([]float32, er
 // Validate measures the model on about so many tokens of the set, taken in whole windows spread evenly over it, the same
 // ones each time; 0 is all of it. progress, if not nil, is told the tokens of each batch.
 func (e *Evaluator) Validate(ctx context.Context, params []*tensors.Tensor, set Set, tokens int64, progress func(tokens int64)) (Result, error) {
-	stream := set.stream()
-	seqLen, stride := int64(e.decoder.MaxSeqLen), int64(set.Stride)
-	if stride == 0 {
-		stride = seqLen
-	}
-	if stride < 0 || stride > seqLen {
-		return Result{}, fmt.Errorf("stride of %d tokens: want 1 to %d, the model's window", stride, seqLen)
-	}
-	windows := 1 + max(0, stream.length-1-seqLen+stride-1)/stride
-	count := windows
-	if tokens > 0 && set.TextBytes == nil {
-		count = min(windows, (tokens+stride-1)/stride)
-	}
 	measured := make([]Document, set.Corpus.Docs())
-	for first := int64(0); first < count; first += int64(e.sequences) {
-		if err := ctx.Err(); err != nil {
+	stream := set.stream()
+	for b, err := range set.Batches(ctx, e.sequences, e.decoder.MaxSeqLen, tokens) {
+		if err != nil {
 			return Result{}, err
 		}
-		b := feed.NewBatch(e.sequences, int(seqLen))
-		row := pack.NewRow(int(seqLen))
-		starts := make([]int64, min(int64(e.sequences), count-first))
-		for i := range starts {
-			window := (first + int64(i)) * windows / count
-			starts[i] = window * stride
-			if err := stream.read(row, starts[i]); err != nil {
-				return Result{}, err
-			}
-			if window > 0 {
-				clear(row.Loss[:seqLen-stride])
-			}
-			b.Set(i, row)
-		}
-		losses, err := e.Nats(params, b)
+		losses, err := e.Nats(params, b.Batch)
 		if err != nil {
 			return Result{}, err
 		}
 		done := int64(0)
-		for i, start := range starts {
+		for i, start := range b.Starts {
 			doc := stream.find(start)
-			for t := range seqLen {
-				at := int64(i)*seqLen + t
+			for t := range int64(b.SeqLen) {
+				at := int64(i*b.SeqLen) + t
 				if b.Weights[at] == 0 {
 					continue
 				}
@@ -243,6 +218,55 @@ func (e *Evaluator) Validate(ctx context.Context, params []*tensors.Tensor, set 
 		return r, fmt.Errorf("the validation set holds no text")
 	}
 	return r, nil
+}
+
+// Windows are a batch of a set's windows and where each begins in the stream. Weights are 1 where a target counts.
+type Windows struct {
+	*feed.Batch
+	Starts []int64
+}
+
+// Batches are about so many tokens of the set (0: all) in batches of windows of seqLen, spread evenly over it, the same ones each
+// time. The last batch may have fewer windows than it has room for.
+func (s Set) Batches(ctx context.Context, sequences, seqLen int, tokens int64) iter.Seq2[Windows, error] {
+	return func(yield func(Windows, error) bool) {
+		stream, stride := s.stream(), int64(s.Stride)
+		if stride == 0 {
+			stride = int64(seqLen)
+		}
+		if stride < 0 || stride > int64(seqLen) {
+			yield(Windows{}, fmt.Errorf("stride of %d tokens: want 1 to %d, the model's window", stride, seqLen))
+			return
+		}
+		windows := 1 + max(0, stream.length-1-int64(seqLen)+stride-1)/stride
+		count := windows
+		if tokens > 0 && s.TextBytes == nil {
+			count = min(windows, (tokens+stride-1)/stride)
+		}
+		for first := int64(0); first < count; first += int64(sequences) {
+			if err := ctx.Err(); err != nil {
+				yield(Windows{}, err)
+				return
+			}
+			b := Windows{feed.NewBatch(sequences, seqLen), make([]int64, min(int64(sequences), count-first))}
+			row := pack.NewRow(seqLen)
+			for i := range b.Starts {
+				window := (first + int64(i)) * windows / count
+				b.Starts[i] = window * stride
+				if err := stream.read(row, b.Starts[i]); err != nil {
+					yield(Windows{}, err)
+					return
+				}
+				if window > 0 {
+					clear(row.Loss[:int64(seqLen)-stride])
+				}
+				b.Set(i, row)
+			}
+			if !yield(b, nil) {
+				return
+			}
+		}
+	}
 }
 
 // stream is a set as one sequence of tokens: EOS, then all documents.
