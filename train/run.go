@@ -126,11 +126,14 @@ func (r *Run) record(o outcome) *metrics.Record {
 		r.Loop.LossEMA = keep*r.Loop.LossEMA + (1-keep)*float64(o.metrics.Loss)
 	}
 	r.Loop.TrainSeconds += o.took.Seconds()
+	r.Loop.DataWaitSeconds += o.waited.Seconds()
 	tokens := r.Batches.TokensBefore(o.step+1) - r.Batches.TokensBefore(o.step)
 	perSecond := float64(tokens) / o.took.Seconds()
 	mfu := math.NaN()
 	if r.PeakFLOPS > 0 {
-		mfu = perSecond * r.Program.decoder.FLOPsPerToken().Total() / r.PeakFLOPS
+		m := r.Program.decoder.Config
+		_, m.MaxSeqLen = r.Data.SequencesAt(o.step)
+		mfu = perSecond * m.FLOPsPerToken().Total() / r.PeakFLOPS
 	}
 	return &metrics.Record{
 		Step: o.step, Tokens: r.Batches.TokensBefore(o.step + 1), Loss: metrics.Number(o.metrics.Loss),

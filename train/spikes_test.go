@@ -254,7 +254,7 @@ type outcomeOf struct {
 // sameOutcome compares all but times.
 func sameOutcome(a, b outcomeOf) string {
 	numbers := cmp.Comparer(func(x, y metrics.Number) bool { return x == y || math.IsNaN(float64(x)) && math.IsNaN(float64(y)) })
-	return cmp.Diff(a, b, numbers, cmpopts.IgnoreFields(checkpoint.LoopState{}, "TrainSeconds"),
+	return cmp.Diff(a, b, numbers, cmpopts.IgnoreFields(checkpoint.LoopState{}, "TrainSeconds", "DataWaitSeconds"),
 		cmpopts.IgnoreFields(checkpoint.Meta{}, "CreatedAt"), cmpopts.IgnoreFields(checkpoint.State{}, "Path"))
 }
 

@@ -186,7 +186,7 @@ func inspectStep(t trace.Tracer, r *configs.Resolved, state runState, o inspectO
 	}
 	s := inspectedStep{Step: o.step, Stage: t.Plan.StageAt(o.step).Name}
 	s.InBatch, s.SeqLen = t.Plan.SequencesAt(o.step)
-	s.Micro = int(r.Derived.MicroBatch) * r.Run.Model.MaxSeqLen / s.SeqLen
+	s.Micro = int(r.Derived.MicroBatch) * t.Plan.PerRow(o.step)
 	_, s.LeftOut = state.windows.At(o.step)
 	from, n := 0, s.InBatch
 	if o.batch != -1 {

@@ -43,6 +43,7 @@ func (j *job) finish(ctx context.Context, start time.Time, asJSON bool) error {
 	perSecond := float64(r.Tokens) / j.run.Loop.TrainSeconds
 	r.TokensPerSecond = metrics.Number(perSecond)
 	r.MFU = metrics.Number(perSecond * j.decoder.FLOPsPerToken().Total() / j.peak)
+	r.DataWait = metrics.Number(j.run.Loop.DataWaitSeconds / j.run.Loop.TrainSeconds)
 	r.Seconds = time.Since(start).Seconds()
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -72,7 +73,8 @@ func (j *job) show(r *result, asJSON bool) error {
 	} else {
 		fmt.Fprintf(w, "bits per byte of held-out text: %.3f\n\n", float64(r.ValBPB))
 	}
-	fmt.Fprintf(w, "%s tokens at %s tokens/s, MFU %.0f%%, %s in all\n\n", si(r.Tokens), si(int64(r.TokensPerSecond)), 100*float64(r.MFU), time.Duration(r.Seconds*1e9).Round(time.Second))
+	fmt.Fprintf(w, "%s tokens at %s tokens/s, MFU %.0f%%, %.2g%% of the time waiting for data, %s in all\n\n", si(r.Tokens), si(int64(r.TokensPerSecond)), 100*float64(r.MFU),
+		100*float64(r.DataWait), time.Duration(r.Seconds*1e9).Round(time.Second))
 	fmt.Fprintf(w, "run        %s\n", r.RunDir)
 	fmt.Fprintf(w, "  config.yaml, tokenizer.json, metrics.jsonl, sample.txt, train.log, result.json, checkpoints/step-%09d\n\n", r.Step)
 	config := j.options.config

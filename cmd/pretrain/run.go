@@ -56,7 +56,8 @@ type result struct {
 	XZBPB           metrics.Number                `json:"xz_bpb"`
 	TokensPerSecond metrics.Number                `json:"tokens_per_second"` // over the whole training, what happens between steps included
 	MFU             metrics.Number                `json:"mfu"`
-	Seconds         float64                       `json:"seconds"` // of this process, all stages
+	DataWait        metrics.Number                `json:"data_wait"` // part of the training time, 0 to 1, that the device waited for a batch
+	Seconds         float64                       `json:"seconds"`   // of this process, all stages
 }
 
 // job is a run being put together and taken apart again.

@@ -73,7 +73,7 @@ func (j *job) goBack(ctx context.Context, store *checkpoint.Store, at int64) err
 		}
 		j.follow(plan)
 	}
-	seconds := j.run.Loop.TrainSeconds // what was undone took its time, too
+	seconds, waited := j.run.Loop.TrainSeconds, j.run.Loop.DataWaitSeconds // what was undone took its time, too
 	j.run.State.Finalize()
 	if err := j.closeTo(j.started); err != nil {
 		return err
@@ -81,7 +81,7 @@ func (j *job) goBack(ctx context.Context, store *checkpoint.Store, at int64) err
 	if err := j.start(store, saved); err != nil {
 		return err
 	}
-	j.run.Loop.TrainSeconds = seconds
+	j.run.Loop.TrainSeconds, j.run.Loop.DataWaitSeconds = seconds, waited
 	j.say("going on after step %d", j.run.Step)
 	return nil
 }

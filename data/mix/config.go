@@ -85,8 +85,8 @@ type Stage struct {
 	// Sources are those that Config.Mix weighs. Default all.
 	Sources []string `yaml:"sources"`
 	// SeqLen is the length of the stage's sequences: the run's, or a divisor of it for a stage of shorter ones. Each row of
-	// the run's length is then cut in equal parts, so a step keeps its tokens and no document is seen more or less often.
-	// Default: the run's.
+	// the run's length is then cut in equal parts, so a step keeps its tokens and no document is seen more or less often. Each
+	// length is one more compilation of the step; four different ones at most. Default: the run's.
 	SeqLen int `yaml:"seq_len"`
 }
 
@@ -161,6 +161,9 @@ const (
 	WidenSteps  Widening = "steps"
 	WidenLinear Widening = "linear"
 )
+
+// maxLengths bounds the shapes that a run's step is compiled for, some seconds to minutes each: 1k, 2k, 4k and one more.
+const maxLengths = 4
 
 // linearParts is how many steps stand for a line: at 32 no mixture is more than 1/64 of the way off.
 const linearParts = 32
@@ -237,8 +240,13 @@ func (c Config) Validate() error {
 			"share (%s) or more, share above 0, and less than 100%%", c.CodeMath.Share)
 		p.Check(c.CodeMath.Exponent >= 0 && c.CodeMath.Exponent <= 1, "code_math.exponent", c.CodeMath.Exponent, "0 to 1")
 	}
+	lengths := map[int]bool{}
 	for i, s := range c.Stages {
-		s.check(&p, fmt.Sprintf("stages[%d].", i), c)
+		key := fmt.Sprintf("stages[%d].", i)
+		s.check(&p, key, c)
+		if lengths[s.SeqLen] = true; len(lengths) > maxLengths {
+			p.Check(false, key+"seq_len", s.SeqLen, "one of the lengths before it: the step is compiled for each, %d at most", maxLengths)
+		}
 	}
 	return p.Err()
 }

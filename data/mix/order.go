@@ -21,9 +21,12 @@ type Sequence struct {
 // SequencesAt is the number of sequences at a step, and the number of tokens in each, T. They differ from the batch schedule's
 // only in a stage of shorter sequences.
 func (plan *Plan) SequencesAt(step int64) (n, t int) {
-	st := plan.stageAt(step)
-	return plan.run.Batches.SequencesAt(step) * (plan.run.SeqLen / st.SeqLen), st.SeqLen
+	return plan.run.Batches.SequencesAt(step) * plan.PerRow(step), plan.stageAt(step).SeqLen
 }
+
+// PerRow is how many sequences a row of the run's length makes at a step: 1, or more in a stage of shorter sequences. So
+// many more of them fit on the devices at once, and a batch is as many micro-batches as ever.
+func (plan *Plan) PerRow(step int64) int { return plan.run.SeqLen / plan.stageAt(step).SeqLen }
 
 // At is the batch of a step, 0 ≤ step < Steps: all its sequences in order. A device or worker that wants some of them
 // asks Sequence for each.

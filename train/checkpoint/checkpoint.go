@@ -89,11 +89,12 @@ type Segment struct {
 // LoopState is what the training loop carries from step to step outside the tensors. Every float
 // survives bit for bit, NaN (payloads aside) and infinities included.
 type LoopState struct {
-	LossEMA        float64 // smoothed training loss, nats per token
-	BestValLoss    float64 // lowest validation loss so far, nats per token; +Inf before the first evaluation
-	SkippedUpdates int64   // updates left out: not finite, a spike, or near one
-	TrainSeconds   float64 // wall time spent training, over all restarts
-	Spikes         spike.State
+	LossEMA         float64 // smoothed training loss, nats per token
+	BestValLoss     float64 // lowest validation loss so far, nats per token; +Inf before the first evaluation
+	SkippedUpdates  int64   // updates left out: not finite, a spike, or near one
+	TrainSeconds    float64 // wall time spent training, over all restarts
+	DataWaitSeconds float64 // part of it that the device was idle because a batch was late
+	Spikes          spike.State
 }
 
 // Parent names the checkpoint a branch began from.
@@ -111,16 +112,17 @@ type Parent struct {
 
 // loopJSON is LoopState in JSON, which has no NaN and no infinity.
 type loopJSON struct {
-	LossEMA        jsonFloat   `json:"loss_ema"`
-	BestValLoss    jsonFloat   `json:"best_val_loss"`
-	SkippedUpdates int64       `json:"skipped_updates"`
-	TrainSeconds   jsonFloat   `json:"train_seconds"`
-	Spikes         spike.State `json:"spikes,omitzero"`
+	LossEMA         jsonFloat   `json:"loss_ema"`
+	BestValLoss     jsonFloat   `json:"best_val_loss"`
+	SkippedUpdates  int64       `json:"skipped_updates"`
+	TrainSeconds    jsonFloat   `json:"train_seconds"`
+	DataWaitSeconds jsonFloat   `json:"data_wait_seconds"`
+	Spikes          spike.State `json:"spikes,omitzero"`
 }
 
 // MarshalJSON implements json.Marshaler.
 func (l LoopState) MarshalJSON() ([]byte, error) {
-	return json.Marshal(loopJSON{jsonFloat(l.LossEMA), jsonFloat(l.BestValLoss), l.SkippedUpdates, jsonFloat(l.TrainSeconds), l.Spikes})
+	return json.Marshal(loopJSON{jsonFloat(l.LossEMA), jsonFloat(l.BestValLoss), l.SkippedUpdates, jsonFloat(l.TrainSeconds), jsonFloat(l.DataWaitSeconds), l.Spikes})
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -129,7 +131,7 @@ func (l *LoopState) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*l = LoopState{float64(j.LossEMA), float64(j.BestValLoss), j.SkippedUpdates, float64(j.TrainSeconds), j.Spikes}
+	*l = LoopState{float64(j.LossEMA), float64(j.BestValLoss), j.SkippedUpdates, float64(j.TrainSeconds), float64(j.DataWaitSeconds), j.Spikes}
 	return nil
 }
 

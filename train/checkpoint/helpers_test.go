@@ -40,7 +40,7 @@ func stateAt(step int64, variant ...int) (checkpoint.Meta, []checkpoint.Tensor) 
 		Versions:  map[string]string{"pretrain": "v0", "gomlx": "v0.28.2"},
 		CreatedAt: time.Date(2026, 11, 23, 20, 0, 0, 123456789, time.UTC),
 		Loop: checkpoint.LoopState{
-			LossEMA: rng.Float64() * 10, BestValLoss: math.Inf(1), SkippedUpdates: int64(len(variant)), TrainSeconds: 1.5,
+			LossEMA: rng.Float64() * 10, BestValLoss: math.Inf(1), SkippedUpdates: int64(len(variant)), TrainSeconds: 1.5, DataWaitSeconds: 0.25,
 		},
 		Parent: &checkpoint.Parent{Run: "runs/trunk", Step: 7},
 	}

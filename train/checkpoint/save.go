@@ -149,7 +149,7 @@ func (s *Store) holds(ctx context.Context, meta Meta, tensors []Tensor) (bool, e
 // sameMeta compares all but the clock.
 func sameMeta(a, b Meta) bool {
 	encode := func(m Meta) []byte {
-		m.CreatedAt, m.Loop.TrainSeconds = time.Time{}, 0
+		m.CreatedAt, m.Loop.TrainSeconds, m.Loop.DataWaitSeconds = time.Time{}, 0, 0
 		data, err := json.Marshal(m)
 		if err != nil {
 			return nil

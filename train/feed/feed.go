@@ -56,7 +56,8 @@ type Assembler struct {
 	Plan *mix.Plan
 	// Sources are in the order of Plan.Sources.
 	Sources []Source
-	// Micro is the number of sequences in a micro-batch; every batch is a whole number of them.
+	// Micro is the number of sequences of the run's length in a micro-batch; every batch is a whole number of them. In a stage
+	// of shorter sequences there are as many more as are as long together, so that a micro-batch keeps its tokens.
 	Micro int
 }
 
@@ -67,15 +68,16 @@ func (a Assembler) Batch(step int64) ([]*Batch, error) {
 		return nil, fmt.Errorf("batch of step %d: %w", step, err)
 	}
 	_, seqLen := a.Plan.SequencesAt(step)
-	if len(sequences)%a.Micro != 0 {
-		return nil, fmt.Errorf("batch of step %d: %d sequences are no whole number of micro-batches of %d", step, len(sequences), a.Micro)
+	micro := a.Micro * a.Plan.PerRow(step)
+	if len(sequences)%micro != 0 {
+		return nil, fmt.Errorf("batch of step %d: %d sequences are no whole number of micro-batches of %d", step, len(sequences), micro)
 	}
 	var batches []*Batch
 	row := pack.NewRow(seqLen)
 	counted := 0
 	for i, s := range sequences {
-		if i%a.Micro == 0 {
-			batches = append(batches, NewBatch(a.Micro, seqLen))
+		if i%micro == 0 {
+			batches = append(batches, NewBatch(micro, seqLen))
 		}
 		source := a.Sources[s.Source]
 		if err := row.Read(source.Corpus, s.Segments, source.Options); err != nil {
@@ -86,7 +88,7 @@ func (a Assembler) Batch(step int64) ([]*Batch, error) {
 				counted++
 			}
 		}
-		batches[len(batches)-1].Set(i%a.Micro, row)
+		batches[len(batches)-1].Set(i%micro, row)
 	}
 	for _, b := range batches {
 		for i := range b.Weights {
@@ -106,12 +108,17 @@ type Prefetch struct {
 // depth is how many batches are ready or in the making: one in use, one ready, and a reserve against a slow read.
 const depth = 4
 
-// NewPrefetch starts assembling. Close it.
+// NewPrefetch starts assembling, on up to depth goroutines. Close it.
 func NewPrefetch(ctx context.Context, a Assembler, from, to int64) *Prefetch {
+	return prefetch(ctx, a, from, to, depth, min(depth, runtime.GOMAXPROCS(0)))
+}
+
+// prefetch keeps so many batches ahead, made by so many goroutines. What they hold does not depend on either.
+func prefetch(ctx context.Context, a Assembler, from, to int64, depth, goroutines int) *Prefetch {
 	ctx, stop := context.WithCancel(ctx)
 	group, ctx := errgroup.WithContext(ctx)
 	p := &Prefetch{queue: make(chan chan []*Batch, depth), group: group, stop: stop}
-	workers := make(chan struct{}, min(depth, runtime.GOMAXPROCS(0)))
+	workers := make(chan struct{}, goroutines)
 	group.Go(func() error {
 		defer close(p.queue)
 		for step := from; step < to; step++ {

@@ -13,6 +13,7 @@ import (
 	"pretrain/data/mix"
 	"pretrain/data/pack"
 	"pretrain/internal/prng"
+	"pretrain/internal/units"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -213,6 +214,73 @@ func TestPrefetchOrder(t *testing.T) {
 			rt.Fatalf("after the last step: %v", b)
 		}
 	})
+}
+
+// TestNothingMovesTheOrder: not the number of goroutines, how far ahead they are, the micro-batch, nor how often and where the
+// run is interrupted. Every step trains on what Batch alone makes of it.
+func TestNothingMovesTheOrder(t *testing.T) {
+	var want []Batch
+	for step := range int64(steps) {
+		want = append(want, joined(batchAt(t, assembler(t, 4), step)))
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		at := int64(0)
+		for at < steps {
+			a := assembler(t, rapid.SampledFrom([]int{1, 2, 4}).Draw(rt, "micro"))
+			goroutines := rapid.SampledFrom([]int{1, 2, 8}).Draw(rt, "goroutines")
+			p := prefetch(context.Background(), a, at, steps, rapid.IntRange(0, 9).Draw(rt, "ahead"), goroutines)
+			for stop := rapid.Int64Range(at+1, steps).Draw(rt, "stop"); at < stop; at++ {
+				b, _, err := p.Next()
+				if err != nil {
+					rt.Fatal(err)
+				}
+				if diff := cmp.Diff(want[at], joined(b)); diff != "" {
+					rt.Fatalf("step %d with %d goroutines: %s", at, goroutines, diff)
+				}
+			}
+			p.Close()
+		}
+	})
+}
+
+// TestShorterSequences: a micro-batch of a stage with shorter sequences has more of them and as many tokens, and its rows are
+// the quarters of a longer one.
+func TestShorterSequences(t *testing.T) {
+	long := corpus{docs: 500}
+	plan := func(lengths ...int) Assembler {
+		c := mix.Default()
+		c.Sources = map[string]mix.Source{"web": {Path: "web"}}
+		for i, n := range lengths {
+			c.Stages = append(c.Stages, mix.Stage{SeqLen: n, At: mix.Start{Length: units.Steps(int64(6 * i))}})
+		}
+		run := mix.Run{Key: prng.New(7).Split("data"), Steps: steps, SeqLen: seqLen, Batches: every(4)}
+		p, err := mix.Expand(c, run, map[string]mix.Available{"web": {Index: long}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Assembler{Plan: p, Sources: []Source{{Corpus: long}}, Micro: 2}
+	}
+	short, whole := plan(4, 16), plan(16, 16)
+	for step := range int64(steps) {
+		a, b := batchAt(t, short, step), batchAt(t, whole, step)
+		n, length := 8, 4
+		if step >= 6 {
+			n, length = 2, 16
+		}
+		if len(a) != 2 || a[0].Sequences != n || a[0].SeqLen != length {
+			t.Fatalf("step %d: %d micro-batches of %d sequences of %d", step, len(a), a[0].Sequences, a[0].SeqLen)
+		}
+		for k := range a {
+			for i := range a[k].Sequences {
+				for j := range length {
+					at := i*length + j
+					if got, want := a[k].Tokens[i*(length+1)+j], b[k].Tokens[at/seqLen*(seqLen+1)+at%seqLen]; got != want {
+						t.Fatalf("step %d, micro-batch %d, sequence %d: token %d is %d, want %d", step, k, i, j, got, want)
+					}
+				}
+			}
+		}
+	}
 }
 
 // brokenAt returns an assembler that fails first at a step in the middle of the run, and that step.
