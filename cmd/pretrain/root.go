@@ -57,6 +57,8 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 		newData(
 			newDataPrepare(stdout, stderr),
 			newDataInspect(stdout, stderr),
+			newDataTrainClassifier(stdout, stderr),
+			newDataLabels(stdout),
 		),
 		newVerifyResume(stdout, stderr),
 		newBranch(stdout, stderr),

@@ -7,8 +7,16 @@ import (
 	"iter"
 	"strings"
 
+	"pretrain/data"
 	"pretrain/data/read"
 )
+
+// Example is a labelled text.
+type Example struct {
+	Text, Label string
+	// Attributes are what steps of a preparation found out about it; none where the record does not come from one.
+	Attributes data.Attributes
+}
 
 // Fields are the keys of a labelled record. Start from [DefaultFields].
 type Fields struct{ Text, Label string }
@@ -36,8 +44,11 @@ func ReadExamples(ctx context.Context, paths []string, fields Fields, skip bool)
 					if err == nil {
 						e, err = fields.example(line)
 					}
-					if err == nil && e.Label == "" && skip {
-						continue
+					if err == nil && e.Label == "" {
+						if skip {
+							continue
+						}
+						err = line.Bad("no label in %q", fields.Label)
 					}
 					if !yield(e, err) || err != nil {
 						return
@@ -55,6 +66,11 @@ func (f Fields) example(line read.Record) (e Example, err error) {
 	}
 	if err := json.Unmarshal(record[f.Text], &e.Text); err != nil {
 		return e, line.Bad("no text in %q", f.Text)
+	}
+	if raw, ok := record["attributes"]; ok {
+		if err := json.Unmarshal(raw, &e.Attributes.Tags); err != nil {
+			return e, line.Bad("\"attributes\": %v", err)
+		}
 	}
 	label := strings.TrimSpace(string(record[f.Label]))
 	switch {

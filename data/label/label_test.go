@@ -43,7 +43,7 @@ func topics(n int, seed uint64) []Example {
 		if k.Uint64At(1000)%20 == 0 {
 			name = names[k.Uint64At(1001)%3]
 		}
-		out = append(out, Example{text.String(), name})
+		out = append(out, Example{Text: text.String(), Label: name})
 	}
 	return out
 }
@@ -231,7 +231,7 @@ func TestExamples(t *testing.T) {
 		return got, nil
 	}
 	got, err := read(`{"text":"a","label":1}`+"\n"+`{"text":"b","label":"x"}`+"\n"+`{"text":"c","label":true}`+"\n"+`{"text":"d"}`, true)
-	if diff := cmp.Diff([]Example{{"a", "1"}, {"b", "x"}, {"c", "true"}}, got); diff != "" || err != nil {
+	if diff := cmp.Diff([]Example{{Text: "a", Label: "1"}, {Text: "b", Label: "x"}, {Text: "c", Label: "true"}}, got); diff != "" || err != nil {
 		t.Errorf("%v %s", err, diff)
 	}
 	for content, want := range map[string]string{
@@ -243,7 +243,7 @@ func TestExamples(t *testing.T) {
 			t.Errorf("%s: %v, want %s", content, err, want)
 		}
 	}
-	if _, err := Train(t.Context(), seq([]Example{{"a", "x"}, {"b", "x"}}), small(), nil); err == nil || !strings.Contains(err.Error(), "1 different labels (x)") {
+	if _, err := Train(t.Context(), seq([]Example{{Text: "a", Label: "x"}, {Text: "b", Label: "x"}}), small(), nil); err == nil || !strings.Contains(err.Error(), "1 different labels (x)") {
 		t.Errorf("one label only: %v", err)
 	}
 }

@@ -17,9 +17,6 @@ import (
 	"pretrain/internal/prng"
 )
 
-// Example is a labelled text.
-type Example struct{ Text, Label string }
-
 // Progress is how far a training is.
 type Progress struct {
 	Epoch    int // from 1; 0 while examples are read
