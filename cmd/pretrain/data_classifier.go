@@ -154,4 +154,3 @@ func printScores(w io.Writer, s *label.Scores, on string) error {
 	}
 	return t.Flush()
 }
-

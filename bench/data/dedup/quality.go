@@ -34,6 +34,10 @@ func injected(ctx context.Context, files []string) error {
 	if records, err = distinct(ctx, records); err != nil {
 		return err
 	}
+	vocabulary := make([][]string, len(records)) // where insertions and replacements come from, each from another document
+	for i, r := range records {
+		vocabulary[i] = wordsOf(r.Text)
+	}
 	fmt.Printf("%d documents of 100 to 500 words, a third with an edited copy. Documents that have a near-duplicate of their own are left out.\n\n", len(records))
 	fmt.Println("| setting | edits | part edited | Jaccard, mean | recall by the S-curve | recall | precision | F1 |")
 	fmt.Println("|---|---|---:|---:|---:|---:|---:|---:|")
@@ -42,7 +46,7 @@ func injected(ctx context.Context, files []string) error {
 		s.change(&c.MinHash)
 		for _, kind := range []string{"block", "scattered"} {
 			for _, part := range []float64{0.1, 0.2, 0.3, 0.4, 0} {
-				docs, truth, jaccard, curve := inject(records, c, kind, part, key)
+				docs, truth, jaccard, curve := inject(records, vocabulary, c, kind, part, key)
 				got, err := clusters(ctx, c, docs)
 				if err != nil {
 					return err
@@ -88,7 +92,7 @@ func distinct(ctx context.Context, records []record) ([]record, error) {
 
 // inject returns the documents and an edited copy of every third one; truth numbers the documents that belong
 // together. jaccard is the mean similarity of document and copy, curve the mean of what the S-curve makes of it.
-func inject(records []record, c dedup.Config, kind string, part float64, key prng.Key) (docs []data.Document, truth []int, jaccard, curve float64) {
+func inject(records []record, vocabulary [][]string, c dedup.Config, kind string, part float64, key prng.Key) (docs []data.Document, truth []int, jaccard, curve float64) {
 	var texts []string
 	copies := 0
 	for i, r := range records {
@@ -97,13 +101,13 @@ func inject(records []record, c dedup.Config, kind string, part float64, key prn
 		if i%3 != 0 {
 			continue
 		}
-		words := wordsOf(original)
+		words := vocabulary[i]
 		k := key.Split(kind).SplitN(uint64(i))
 		p := part
 		if p == 0 {
 			p = 0.1 + 0.3*k.Float64At(1<<40)
 		}
-		edited := strings.Join(edit(words, vocabulary(records, k), kind, p, k), "")
+		edited := strings.Join(edit(words, vocabulary, kind, p, k), "")
 		s := c.MinHash.Jaccard(original, edited)
 		jaccard, curve, copies = jaccard+s, curve+c.MinHash.Candidate(s), copies+1
 		texts, truth = append(texts, edited), append(truth, i)
@@ -132,14 +136,9 @@ func wordsOf(text string) []string {
 	return append(words, text[start:])
 }
 
-// vocabulary is the words of another document, from which insertions and replacements come.
-func vocabulary(records []record, k prng.Key) []string {
-	return wordsOf(records[k.Uint64At(1<<41)%uint64(len(records))].Text)
-}
-
 // edit changes the part p of the words: deletes, inserts or replaces, a third each. block edits in stretches of 20 words, as revisions
 // and other pages' boilerplate do; scattered one word at a time, as noise and paraphrase do.
-func edit(words, other []string, kind string, p float64, k prng.Key) []string {
+func edit(words []string, vocabulary [][]string, kind string, p float64, k prng.Key) []string {
 	length := 1
 	if kind == "block" {
 		length = 20
@@ -148,11 +147,12 @@ func edit(words, other []string, kind string, p float64, k prng.Key) []string {
 	n := uint64(0)
 	for at := 0; at < len(words); at += length {
 		stretch := words[at:min(at+length, len(words))]
-		n += 2
+		n += 3
 		if k.Float64At(n) >= p {
 			out = append(out, stretch...)
 			continue
 		}
+		other := vocabulary[k.Uint64At(n+2)%uint64(len(vocabulary))]
 		from := int(k.Uint64At(n+1)>>8) % len(other)
 		foreign := other[from:min(from+len(stretch), len(other))]
 		switch k.Uint64At(n+1) % 3 {
