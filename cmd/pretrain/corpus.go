@@ -203,21 +203,12 @@ func (c *corpus) plan(r *configs.Resolved) (plan, past *mix.Plan, err error) {
 			return nil, nil, err
 		}
 	}
-	phases := map[string]int64{}
-	for _, s := range r.Schedule.Spans() {
-		if at, ok := r.Schedule.Begins(s.Phase); ok {
-			phases[string(s.Phase)] = at
-		}
-	}
 	available := map[string]mix.Available{}
 	for name, s := range c.sources {
 		m, _ := s.train.Manifest()
 		available[name] = mix.Available{Index: s.train, Hash: m.Tokenizer + m.Source + m.Files[".bin"].XXH3}
 	}
-	run := mix.Run{
-		Key: prng.New(r.Run.Seed).Split("data"), Steps: r.Plan.Steps(), SeqLen: r.Run.Model.MaxSeqLen,
-		Batches: rows{r.Plan}, Phases: phases, Params: float64(r.Run.Model.Count().NonEmbedding),
-	}
+	run := mixRun(r)
 	if past != nil {
 		plan, err = past.Continue(r.Past.Step, r.Run.Data.Mix(), run, available)
 	} else {
@@ -227,6 +218,20 @@ func (c *corpus) plan(r *configs.Resolved) (plan, past *mix.Plan, err error) {
 		return nil, nil, r.Locate("data", err)
 	}
 	return plan, past, nil
+}
+
+// mixRun is a run as the mix knows it.
+func mixRun(r *configs.Resolved) mix.Run {
+	phases := map[string]int64{}
+	for _, s := range r.Schedule.Spans() {
+		if at, ok := r.Schedule.Begins(s.Phase); ok {
+			phases[string(s.Phase)] = at
+		}
+	}
+	return mix.Run{
+		Key: prng.New(r.Run.Seed).Split("data"), Steps: r.Plan.Steps(), SeqLen: r.Run.Model.MaxSeqLen,
+		Batches: rows{r.Plan}, Phases: phases, Params: float64(r.Run.Model.Count().NonEmbedding),
+	}
 }
 
 // sources are the sources of a run and of its past; of one that both have the run's, which may have moved.

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"pretrain/configs"
+	"pretrain/data/mix"
 	"pretrain/model"
+	"pretrain/schedule"
 	"pretrain/train"
 
 	"github.com/spf13/cobra"
@@ -26,6 +28,7 @@ type plan struct {
 	CheckpointBytes int64       `json:"checkpoint_bytes"` // of all that are kept at once
 	Batches         []batchStep `json:"batches"`
 	Phases          []phaseSpan `json:"phases"`
+	Stages          []stageSpan `json:"stages"`
 	Seconds         float64     `json:"seconds,omitempty"`
 }
 
@@ -41,20 +44,38 @@ type phaseSpan struct {
 	LR    float64 `json:"lr"` // at its last step
 }
 
+// stageSpan is a stage of the data; its mixture is empty where it depends on the amount of data there is.
+type stageSpan struct {
+	Stage string             `json:"stage"`
+	From  int64              `json:"from"`
+	To    int64              `json:"to"`
+	Mix   map[string]float64 `json:"mix"`
+}
+
 func newPlan(stdout io.Writer) *cobra.Command {
 	var f configFlags
 	var asJSON bool
 	var speed float64
+	var svg string
 	cmd := &cobra.Command{
 		Use: "plan --config NAME_OR_FILE", Short: "Say what a run will take: parameters, FLOPs, steps, phases, disk, hours", Args: noArgs,
 		Long:    "Say what a run will take, without training and without its data being there.",
-		Example: "  pretrain plan --config 2b --tokens-per-second 1.2e6",
+		Example: `  pretrain plan --config 2b --tokens-per-second 1.2e6
+  pretrain plan --config quickstart --set schedule.kind=wcsd --svg DIR`,
 		RunE: func(*cobra.Command, []string) error {
 			r, err := f.load(configs.LoadWithoutFiles)
 			if err != nil {
 				return err
 			}
-			p := makePlan(r, speed)
+			p, err := makePlan(r, speed)
+			if err != nil {
+				return err
+			}
+			if svg != "" {
+				if err := p.curves(r).write(svg); err != nil {
+					return err
+				}
+			}
 			if asJSON {
 				return printJSON(stdout, p)
 			}
@@ -63,11 +84,12 @@ func newPlan(stdout io.Writer) *cobra.Command {
 	}
 	f.add(cmd)
 	cmd.Flags().Float64Var(&speed, "tokens-per-second", 0, "measured or hoped-for speed of all devices together, to give hours")
+	cmd.Flags().StringVar(&svg, "svg", "", "also draw learning rate, batch and mixture over the run, as SVG files in this `folder`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as one JSON object")
 	return cmd
 }
 
-func makePlan(r *configs.Resolved, speed float64) plan {
+func makePlan(r *configs.Resolved, speed float64) (plan, error) {
 	m := r.Run.Model
 	if m.VocabSize == 0 { // the tokenizer's, which is not looked at here
 		m.VocabSize = r.Run.Tokenizer.VocabSize
@@ -89,10 +111,17 @@ func makePlan(r *configs.Resolved, speed float64) plan {
 	for _, s := range r.Schedule.Spans() {
 		p.Phases = append(p.Phases, phaseSpan{string(s.Phase), s.From, s.To, r.Schedule.LR(s.To - 1)})
 	}
+	stages, err := mix.Outline(r.Run.Data.Mix(), mixRun(r))
+	if err != nil {
+		return p, r.Locate("data", err)
+	}
+	for _, s := range stages {
+		p.Stages = append(p.Stages, stageSpan{s.Name, s.From, s.To, s.Mix})
+	}
 	if speed > 0 {
 		p.Seconds = float64(r.Derived.Tokens) / speed
 	}
-	return p
+	return p, nil
 }
 
 func (p plan) print(stdout io.Writer, r *configs.Resolved) error {
@@ -106,8 +135,14 @@ func (p plan) print(stdout io.Writer, r *configs.Resolved) error {
 	for _, b := range p.Batches {
 		row("  batch", "%d tokens from step %d", b.Tokens, b.Step)
 	}
+	if r.Run.Batch.Tokens == schedule.Law {
+		row("", "and more as the validation loss falls, up to %v: then the run has fewer steps", r.Run.Batch.Law.Max)
+	}
 	for _, s := range p.Phases {
 		row("  "+s.Phase, "steps %d to %d, learning rate %.4g at the end", s.From, s.To, s.LR)
+	}
+	for _, s := range p.Stages {
+		row("  data", "steps %d to %d, %s: %s", s.From, s.To, s.Stage, mixText(s.Mix))
 	}
 	row("state", "%s: weights and optimizer in fp32", bytesText(p.StateBytes))
 	row("checkpoints", "%s on disk at most", bytesText(p.CheckpointBytes))
@@ -117,33 +152,7 @@ func (p plan) print(stdout io.Writer, r *configs.Resolved) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(stdout, "\nlearning rate over the run\n%s\n", curve(r))
-	return err
-}
-
-// curve draws the learning rate in 72 columns and 8 rows.
-func curve(r *configs.Resolved) string {
-	const columns, rows = 72, 8
-	steps, peak := r.Plan.Steps(), 0.0
-	var values [columns]float64
-	for i := range values {
-		values[i] = r.Schedule.LR(steps * int64(i) / columns)
-		peak = max(peak, values[i])
-	}
-	var b strings.Builder
-	for row := rows; row > 0; row-- {
-		fmt.Fprintf(&b, "%9.3g |", peak*float64(row)/rows)
-		line := make([]rune, columns)
-		for i, v := range values {
-			line[i] = ' '
-			if fill := v/peak*rows - float64(row-1); fill > 0 {
-				line[i] = []rune(" ▁▂▃▄▅▆▇█")[min(8, int(fill*8+0.5))]
-			}
-		}
-		fmt.Fprintf(&b, "%s\n", strings.TrimRight(string(line), " "))
-	}
-	fmt.Fprintf(&b, "%9s +%s\n%9s  0%*d", "", strings.Repeat("-", columns), "", columns-1, steps)
-	return b.String()
+	return p.curves(r).print(stdout)
 }
 
 // bytesText writes a size with three digits.

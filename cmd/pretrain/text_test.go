@@ -25,7 +25,15 @@ func TestCurve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Split(curve(r), "\n")
+	p, err := makePlan(r, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := p.curves(r).print(&b); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.Trim(b.String(), "\n"), "\n")[1:]
 	if len(lines) != 10 {
 		t.Fatalf("%d lines", len(lines))
 	}

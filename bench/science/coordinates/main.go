@@ -102,16 +102,21 @@ func table(w io.Writer, rows []row) {
 
 // draw is a line over the width for each parameterization and number of steps.
 func draw(rows []row, what string, of func(scales) float64) string {
-	c := chart.Lines{Title: "root mean square of " + what, X: "d_model", LogX: true, LogY: true}
-	for color, p := range []model.Parameterization{model.MuP, model.Standard} {
+	c := chart.Lines{Title: "root mean square of " + what, X: "d_model", LogY: true}
+	for j, p := range []model.Parameterization{model.MuP, model.Standard} {
 		for i, n := range after {
-			s := chart.Series{Name: fmt.Sprintf("%s, %d steps", p, n), Color: color, Dots: true, Faint: n == 0}
+			s := chart.Series{Name: fmt.Sprintf("%s, after %d steps", p, n), Color: j*len(after) + i, Dots: true}
 			for _, r := range rows {
 				if r.parameterization == p {
 					s.Points = append(s.Points, chart.Point{X: float64(r.width), Y: of(r.after[i])})
 				}
 			}
 			c.Series = append(c.Series, s)
+		}
+	}
+	for _, r := range rows {
+		if r.parameterization == rows[0].parameterization {
+			c.Marks = append(c.Marks, chart.Mark{X: float64(r.width), Name: r.preset})
 		}
 	}
 	return c.SVG()
