@@ -59,7 +59,7 @@ func newPlan(stdout io.Writer) *cobra.Command {
 	var svg string
 	cmd := &cobra.Command{
 		Use: "plan --config NAME_OR_FILE", Short: "Say what a run will take: parameters, FLOPs, steps, phases, disk, hours", Args: noArgs,
-		Long:    "Say what a run will take, without training and without its data being there.",
+		Long: "Say what a run will take, without training and without its data being there.",
 		Example: `  pretrain plan --config 2b --tokens-per-second 1.2e6
   pretrain plan --config quickstart --set schedule.kind=wcsd --svg DIR`,
 		RunE: func(*cobra.Command, []string) error {
