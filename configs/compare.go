@@ -79,6 +79,7 @@ var rules = []rule{
 	{"train.precision", Allowed, "it applies from the resumed step on; master weights are fp32 in both"},
 	{"train.remat", Allowed, elsewhere},
 	{"train.attention", Allowed, elsewhere},
+	{"train.mesh", Allowed, "the saved state is cut anew; what is learnt differs in rounding only"},
 	{"eval", Allowed, elsewhere},
 	{"spikes", Allowed, fromHere},
 	{"checkpoint", Allowed, elsewhere},

@@ -9,6 +9,7 @@ import (
 	"pretrain/internal/problem"
 	"pretrain/internal/units"
 	"pretrain/model"
+	"pretrain/train/mesh"
 )
 
 // Loss is what the training step minimises.
@@ -43,14 +44,17 @@ type Train struct {
 	// Attention is auto (default: the backend's fused kernel where it has one for bf16 and the plain causal mask, which on CUDA
 	// is cuDNN's flash attention; else elementary operations) or decomposed (elementary operations always).
 	Attention model.AttentionKind `yaml:"attention"`
+	// Mesh is how many devices of the machine work on a step, and how they share it. Default one. It changes neither which
+	// tokens a step sees nor, beyond rounding, what is learnt.
+	Mesh mesh.Config `yaml:"mesh"`
 }
 
 // maxTokens is a thousand times the largest run there has been, and a token count that is still exact in a float64.
 const maxTokens units.Tokens = 9e15
 
-// DefaultTrain is bf16, nothing computed twice.
+// DefaultTrain is bf16, nothing computed twice, one device.
 func DefaultTrain() Train {
-	return Train{Precision: model.BF16, Remat: model.RematNone, Attention: model.AttentionAuto}
+	return Train{Precision: model.BF16, Remat: model.RematNone, Attention: model.AttentionAuto, Mesh: mesh.Default()}
 }
 
 // Validate reports every problem at once.
@@ -62,6 +66,7 @@ func (c Train) Validate() error {
 	all := []model.Remat{model.RematNone, model.RematAttention, model.RematLayer}
 	p.Check(slices.Contains(all, c.Remat), "remat", c.Remat, "one of %v", all)
 	p.Check(c.Attention == model.AttentionAuto || c.Attention == model.AttentionDecomposed, "attention", c.Attention, "%s or %s", model.AttentionAuto, model.AttentionDecomposed)
+	c.Mesh.Check(&p, "mesh")
 	return p.Err()
 }
 

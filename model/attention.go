@@ -2,6 +2,7 @@ package model
 
 import (
 	"math"
+	"slices"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -73,30 +74,35 @@ func (n Numerics) attendDecomposed(q, k, v, mask *g.Node) (o *g.Node, pullback f
 	batch, heads, seqLen, headDim := dims[0], dims[1], dims[2], dims[3]
 	kvHeads, numKeys := k.Shape().Dimensions[1], k.Shape().Dimensions[2]
 	group := heads / kvHeads
-	fold := func(x *g.Node) *g.Node { return g.Reshape(x, batch*kvHeads, -1, headDim) } // [B·K, G·T, E]
+	lead, axes := []int{batch * kvHeads}, []int{0} // [B·K, G·T, E]: faster on a CPU than with two leading axes
+	if n.headsApart {
+		lead, axes = []int{batch, kvHeads}, []int{0, 1}
+	}
+	rows, cols := len(lead), len(lead)+1
+	fold := func(x *g.Node) *g.Node { return g.Reshape(x, append(slices.Clone(lead), -1, headDim)...) }
 	unfold := func(x *g.Node) *g.Node { return g.Reshape(x, batch, -1, seqLen, headDim) }
 
 	scale := 1 / math.Sqrt(float64(headDim))
 	q, k, v = n.Narrow(fold(g.MulScalar(q, scale))), n.Narrow(fold(k)), n.Narrow(fold(v))
-	scores := g.Reshape(n.Dot(q, 2, k, 2, 0), batch, kvHeads*group, seqLen, numKeys)
+	scores := g.Reshape(n.Dot(q, cols, k, cols, axes...), batch, kvHeads*group, seqLen, numKeys)
 	hidden := g.Scalar(scores.Graph(), dtypes.Float32, -1e30) // not -∞: a row is never wholly hidden, and ∞-∞ is NaN
 	scores = g.Where(g.BroadcastToDims(g.ExpandLeftToRank(mask, 4), scores.Shape().Dimensions...), scores, hidden)
 	// The maximum is a constant of the softmax: it cancels.
 	weights := g.Exp(g.Sub(scores, g.ExpandAxes(g.ReduceMax(scores, -1), -1)))
 	probs := g.Div(weights, g.ExpandAxes(g.ReduceSum(weights, -1), -1))
-	probs = n.Narrow(g.Reshape(probs, batch*kvHeads, group*seqLen, numKeys))
-	out := n.Dot(probs, 2, v, 1, 0) // [B·K, G·T, E]
+	probs = n.Narrow(g.Reshape(probs, append(slices.Clone(lead), group*seqLen, numKeys)...))
+	out := n.Dot(probs, cols, v, rows, axes...) // [B·K, G·T, E]
 
 	return unfold(out), func(do *g.Node) (dq, dk, dv *g.Node) {
 		do = fold(do)
 		// rowsum(dp·p) = rowsum(do·o): the cheap side of the softmax's gradient (Dao et al. 2205.14135, §3.1).
 		inner := g.ExpandAxes(g.ReduceSum(g.Mul(do, out), -1), -1)
 		do = n.Narrow(do)
-		dv = n.Dot(probs, 1, do, 1, 0)
-		dprobs := n.Dot(do, 2, v, 2, 0)
+		dv = n.Dot(probs, rows, do, rows, axes...)
+		dprobs := n.Dot(do, cols, v, cols, axes...)
 		dscores := n.Narrow(g.Mul(g.ConvertDType(probs, dtypes.Float32), g.Sub(dprobs, inner)))
-		dq = g.MulScalar(n.Dot(dscores, 2, k, 1, 0), scale)
-		dk = n.Dot(dscores, 1, q, 1, 0)
+		dq = g.MulScalar(n.Dot(dscores, cols, k, rows, axes...), scale)
+		dk = n.Dot(dscores, rows, q, rows, axes...)
 		return unfold(dq), unfold(dk), unfold(dv)
 	}
 }

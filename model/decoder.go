@@ -26,6 +26,8 @@ type Decoder struct {
 	Config
 	Numerics Numerics
 	Remat    Remat
+	// Spread is nil on one device.
+	Spread Spread
 }
 
 // Weights are the parameters as graph nodes, by [Param] name. Gradients come back under the same names.
@@ -86,7 +88,8 @@ func (m Decoder) embeddingScale() float64 {
 // gradient of every parameter except what the output projection adds (which is the loss's to know).
 func (m Decoder) Hidden(w Weights, in Input) (h *g.Node, pullback func(dh *g.Node) Weights) {
 	ctx := m.newContext(in)
-	x, embedBack := embed(w["embed"], g.Reshape(in.Tokens, -1), m.embeddingScale())
+	x, embedBack := embed(m.whole(Param{Role: Embedding}, w["embed"]), g.Reshape(in.Tokens, -1), m.embeddingScale())
+	x = m.tokens(x)
 
 	layers := make([]func(dx *g.Node, grads Weights) *g.Node, m.NumLayers)
 	for i := range layers {
@@ -101,7 +104,7 @@ func (m Decoder) Hidden(w Weights, in Input) (h *g.Node, pullback func(dh *g.Nod
 		for i := len(layers) - 1; i >= 0; i-- {
 			dx = layers[i](dx, grads)
 		}
-		grads["embed"] = embedBack(dx)
+		grads["embed"] = embedBack(m.tokens(dx))
 		return grads
 	}
 }
@@ -112,8 +115,10 @@ func (m Decoder) Hidden(w Weights, in Input) (h *g.Node, pullback func(dh *g.Nod
 func (m Decoder) layer(i int, w Weights, x *g.Node, ctx context) (*g.Node, func(dx *g.Node, grads Weights) *g.Node) {
 	forward := func(x *g.Node) (*g.Node, func(dx *g.Node, grads Weights) *g.Node) {
 		mid, attentionBack := m.attention(i, w, x, ctx)
-		out, ffnBack := m.feedForward(i, w, mid)
-		return out, func(dx *g.Node, grads Weights) *g.Node { return attentionBack(ffnBack(dx, grads), grads) }
+		out, ffnBack := m.feedForward(i, w, m.tokens(mid))
+		return m.tokens(out), func(dx *g.Node, grads Weights) *g.Node {
+			return attentionBack(m.tokens(ffnBack(m.tokens(dx), grads)), grads)
+		}
 	}
 	out, back := forward(x)
 	if m.Remat == RematLayer {
@@ -130,13 +135,14 @@ func (m Decoder) layer(i int, w Weights, x *g.Node, ctx context) (*g.Node, func(
 func (m Decoder) attention(i int, w Weights, x *g.Node, ctx context) (*g.Node, func(dy *g.Node, grads Weights) *g.Node) {
 	name := func(s string) string { return fmt.Sprintf("layer.%d.%s", i, s) }
 	n, scale := m.Numerics, m.residualScale()
+	n.headsApart = m.Spread != nil && m.Spread.SplitHeads()
 	split := func(x *g.Node) *g.Node { return splitHeads(x, ctx.batch, ctx.seqLen, m.HeadDim) }
 
 	normed, normBack := rmsNorm(x, w[name("attn_norm")], m.NormEps)
 	narrow := n.Narrow(normed)
-	q, qBack := n.linear(narrow, w[name("wq")])
-	k, kBack := n.linear(narrow, w[name("wk")])
-	v, vBack := n.linear(narrow, w[name("wv")])
+	q, qBack := n.linear(narrow, w[name("wq")], m.gather(Param{Role: Hidden}))
+	k, kBack := n.linear(narrow, w[name("wk")], m.gather(Param{Role: Hidden}))
+	v, vBack := n.linear(narrow, w[name("wv")], m.gather(Param{Role: Hidden}))
 	q, k, v = split(q), split(k), split(v)
 	qNormBack, kNormBack := noNorm, noNorm
 	if m.QKNorm {
@@ -155,7 +161,7 @@ func (m Decoder) attention(i int, w Weights, x *g.Node, ctx context) (*g.Node, f
 			return back(barred[3])
 		}
 	}
-	out, outBack := n.linear(mergeHeads(heads), w[name("wo")])
+	out, outBack := n.linear(mergeHeads(heads), w[name("wo")], m.gather(Param{Role: Hidden, Back: true}))
 
 	return g.Add(x, g.MulScalar(out, scale)), func(dy *g.Node, grads Weights) *g.Node {
 		var dheads, dgain *g.Node
@@ -188,10 +194,10 @@ func (m Decoder) feedForward(i int, w Weights, x *g.Node) (*g.Node, func(dy *g.N
 
 	normed, normBack := rmsNorm(x, w[name("ffn_norm")], m.NormEps)
 	narrow := n.Narrow(normed)
-	gate, gateBack := n.linear(narrow, w[name("w_gate")])
-	up, upBack := n.linear(narrow, w[name("w_up")])
+	gate, gateBack := n.linear(narrow, w[name("w_gate")], m.gather(Param{Role: Hidden}))
+	up, upBack := n.linear(narrow, w[name("w_up")], m.gather(Param{Role: Hidden}))
 	inner, gluBack := swiGLU(gate, up)
-	out, downBack := n.linear(inner, w[name("w_down")])
+	out, downBack := n.linear(inner, w[name("w_down")], m.gather(Param{Role: Hidden, Back: true}))
 
 	return g.Add(x, g.MulScalar(out, scale)), func(dy *g.Node, grads Weights) *g.Node {
 		var dinner, fromGate, fromUp, dx *g.Node
@@ -214,6 +220,6 @@ func (c Config) OutputName() string {
 
 // Logits projects hidden states [N, D] (see [Decoder.Hidden]) to the vocabulary: float32 [N, V], soft-capped.
 func (m Decoder) Logits(w Weights, h *g.Node) *g.Node {
-	logits, _ := SoftCap(m.Numerics.Dot(h, 1, w[m.OutputName()], 1), m.LogitSoftCap)
+	logits, _ := SoftCap(m.Numerics.Dot(h, 1, m.whole(Param{Role: Output}, w[m.OutputName()]), 1), m.LogitSoftCap)
 	return logits
 }

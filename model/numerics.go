@@ -27,6 +27,8 @@ type Numerics struct {
 	copyTransposed bool
 	// fusedAttention has attention without a mask other than the causal one run as the backend's own kernel.
 	fusedAttention bool
+	// headsApart keeps sequences and heads as two axes in attention, where heads are divided among devices.
+	headsApart bool
 }
 
 // NumericsFor returns how products of the given precision run on backend. On XLA's CPU plugin a bf16 product is fast

@@ -18,12 +18,19 @@ import (
 //	H  query heads                   K  key/value heads              G  query heads per key/value head, H/K
 //	E  head_dim
 
-// linear returns x·w for x [N, in] and w [in, out], float32 [N, out].
-func (n Numerics) linear(x, w *g.Node) (y *g.Node, pullback func(dy *g.Node) (dx, dw *g.Node)) {
+// linear returns x·w for x [N, in] and w [in, out], float32 [N, out]. gather, if not nil, makes of a weight as it is stored
+// one as the product takes it, anew for the backward pass: what is gathered is not kept.
+func (n Numerics) linear(x, w *g.Node, gather func(w *g.Node) *g.Node) (y *g.Node, pullback func(dy *g.Node) (dx, dw *g.Node)) {
 	x, w = n.Narrow(x), n.Narrow(w)
-	return n.Dot(x, 1, w, 0), func(dy *g.Node) (dx, dw *g.Node) {
-		dy = n.Narrow(dy)
-		return n.Dot(dy, 1, w, 1), n.Dot(x, 0, dy, 0)
+	if gather == nil {
+		return n.Dot(x, 1, w, 0), func(dy *g.Node) (dx, dw *g.Node) {
+			dy = n.Narrow(dy)
+			return n.Dot(dy, 1, w, 1), n.Dot(x, 0, dy, 0)
+		}
+	}
+	return n.Dot(x, 1, gather(w), 0), func(dy *g.Node) (dx, dw *g.Node) {
+		barred := g.OptimizationBarriers(w, n.Narrow(dy))
+		return n.Dot(barred[1], 1, gather(barred[0]), 1), n.Dot(x, 0, barred[1], 0)
 	}
 }
 

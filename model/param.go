@@ -31,6 +31,9 @@ type Param struct {
 	Role  Role
 	// InitStd is the standard deviation of the normal initialisation; gains start at one.
 	InitStd float64
+	// Back says that a hidden matrix leads back into the residual stream (wo, w_down), so that its first axis is the inner
+	// one: what a split over devices has to know.
+	Back bool
 }
 
 // Size is the number of elements.
@@ -49,10 +52,11 @@ func (c Config) Params() []Param {
 		hidden /= math.Sqrt(c.WidthRatio()) // MiniCPM Table 7: init_std/√(d_m/d_base) for two-dimensional tensors.
 	}
 	d, q, kv := c.DModel, c.NumHeads*c.HeadDim, c.NumKVHeads*c.HeadDim
-	params := []Param{{"embed", []int{c.VocabSize, d}, Embedding, c.InitStd}}
+	params := []Param{{Name: "embed", Shape: []int{c.VocabSize, d}, Role: Embedding, InitStd: c.InitStd}}
 	for i := range c.NumLayers {
 		add := func(name string, role Role, std float64, shape ...int) {
-			params = append(params, Param{fmt.Sprintf("layer.%d.%s", i, name), shape, role, std})
+			back := name == "wo" || name == "w_down"
+			params = append(params, Param{fmt.Sprintf("layer.%d.%s", i, name), shape, role, std, back})
 		}
 		add("attn_norm", Gain, 0, d)
 		add("wq", Hidden, hidden, d, q)
@@ -68,9 +72,9 @@ func (c Config) Params() []Param {
 		add("w_up", Hidden, hidden, d, c.DFF)
 		add("w_down", Hidden, hidden, c.DFF, d)
 	}
-	params = append(params, Param{"final_norm", []int{d}, Gain, 0})
+	params = append(params, Param{Name: "final_norm", Shape: []int{d}, Role: Gain})
 	if !c.Tied() {
-		params = append(params, Param{"lm_head", []int{c.VocabSize, d}, Output, c.InitStd})
+		params = append(params, Param{Name: "lm_head", Shape: []int{c.VocabSize, d}, Role: Output, InitStd: c.InitStd})
 	}
 	return params
 }

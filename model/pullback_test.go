@@ -78,7 +78,7 @@ func TestOperationPullbacks(t *testing.T) {
 	t.Run("linear", func(t *testing.T) {
 		for _, n := range []Numerics{fp32, {operand: dtypes.Float32, copyTransposed: true}} {
 			checkPullback(t, func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
-				y, back := n.linear(in[0], in[1])
+				y, back := n.linear(in[0], in[1], nil)
 				return y, func(dy *g.Node) []*g.Node { dx, dw := back(dy); return []*g.Node{dx, dw} }
 			}, []string{"x", "w"}, normal(1, 7, 5), normal(2, 5, 9))
 		}

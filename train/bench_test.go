@@ -9,6 +9,7 @@ import (
 	"pretrain/model"
 	"pretrain/train/feed"
 	"pretrain/train/loss"
+	"pretrain/train/mesh"
 	"pretrain/train/optim"
 	"pretrain/train/spike"
 )
@@ -31,12 +32,12 @@ func BenchmarkStep(b *testing.B) {
 					n := model.NumericsFor(be, precision)
 					o := optim.Default()
 					o.Kind = kind
-					p, err := NewProgram(be, model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, o)
+					p, err := NewProgram(mesh.One(be), model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, o)
 					if err != nil {
 						b.Fatal(err)
 					}
 					defer p.Finalize()
-					state, err := Init(be, p.Layout(), prng.New(1))
+					state, err := Init(mesh.One(be), p.Layout(), prng.New(1))
 					if err != nil {
 						b.Fatal(err)
 					}

@@ -3,8 +3,10 @@ package train
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"pretrain/train/feed"
+	"pretrain/train/mesh"
 
 	"github.com/gomlx/compute/dtypes"
 	g "github.com/gomlx/gomlx/core/graph"
@@ -27,16 +29,16 @@ type probe struct {
 	forward *g.Exec // (batch…, parameters…) → ([L+1] mean squares, [B] nats)
 }
 
-func (p *Program) newProbe() (probe probe, err error) {
-	probe.norms, err = g.NewExec(p.backend, func(grads []*g.Node) *g.Node {
+func (p *Program) newProbe(batch, params []mesh.Value) (probe probe, err error) {
+	probe.norms, err = p.mesh.Exec(func(grads []*g.Node) []*g.Node {
 		norms := make([]*g.Node, len(grads))
 		for i, grad := range grads {
 			norms[i] = g.Sqrt(g.ReduceAllSum(g.Square(grad)))
 		}
-		return g.Stack(norms, 0)
-	})
+		return []*g.Node{g.Stack(norms, 0)}
+	}, params, []mesh.Value{{}})
 	if err == nil {
-		probe.forward, err = g.NewExec(p.backend, p.buildForward)
+		probe.forward, err = p.mesh.Exec(p.buildForward, slices.Concat(batch, params), []mesh.Value{{}, {}})
 	}
 	return probe, err
 }
@@ -65,7 +67,11 @@ func (p *Program) Diagnose(s *State, batches []*feed.Batch) (d Diagnosis, err er
 	if err != nil {
 		return d, err
 	}
-	out, err := p.probe.norms.Call(sums[1:]...)
+	var grads []any
+	for _, own := range sums {
+		grads = append(grads, own[1:]...)
+	}
+	out, err := p.probe.norms.Call(grads...)
 	if err != nil {
 		return d, fmt.Errorf("gradient norms: %w", err)
 	}
@@ -74,9 +80,12 @@ func (p *Program) Diagnose(s *State, batches []*feed.Batch) (d Diagnosis, err er
 	}
 	var squares []float64
 	for _, b := range batches {
-		args := p.batchArgs(b)
-		for _, t := range s.Tensors[:p.layout.NumParams()] {
-			args = append(args, t)
+		var args []any
+		for d := range p.mesh.Devices() {
+			args = append(args, p.batchArgs(b, d)...)
+			for _, t := range s.on(d)[:p.layout.NumParams()] {
+				args = append(args, t)
+			}
 		}
 		out, err := p.probe.forward.Call(args...)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"pretrain/model"
 	"pretrain/train/feed"
 	"pretrain/train/loss"
+	"pretrain/train/mesh"
 	"pretrain/train/optim"
 	"pretrain/train/spike"
 
@@ -58,7 +59,7 @@ func (gold golden) state(t testing.TB, be compute.Backend, l Layout) *State {
 			}
 		}
 	}
-	s, err := Restore(be, l, host)
+	s, err := Restore(mesh.One(be), l, host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +118,7 @@ func checkParity(t *testing.T, be compute.Backend, gold golden, remat model.Rema
 	decoder := model.Decoder{Config: gold.Model.Resolve(), Numerics: n, Remat: remat}
 	// A chunk smaller than the batch, so that the chunked loss is what is checked.
 	head := loss.Head{Numerics: n, SoftCap: gold.Model.LogitSoftCap, ZLoss: gold.ZLoss, ChunkTokens: 16}
-	p, err := NewProgram(be, decoder, head, optim.Default())
+	p, err := NewProgram(mesh.One(be), decoder, head, optim.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +134,7 @@ func checkParity(t *testing.T, be compute.Backend, gold golden, remat model.Rema
 		return append([]*g.Node{decoder.Logits(p.weights(params), hidden), lossTerms}, grads...)
 	})
 	defer exec.Finalize()
-	args := p.batchArgs(b)
+	args := p.batchArgs(b, 0)
 	for _, w := range state.Tensors[:len(names)] {
 		args = append(args, w)
 	}
@@ -173,7 +174,7 @@ func TestAdamWTenSteps(t *testing.T) {
 				o := optim.Default()
 				o.ClipNorm, o.Betas, o.Eps, o.WeightDecay = gold.AdamW.ClipNorm, gold.AdamW.Betas, gold.AdamW.Eps, gold.AdamW.WeightDecay
 				n := model.NumericsFor(be, model.FP32)
-				p, err := NewProgram(be, model.Decoder{Config: gold.Model.Resolve(), Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, o)
+				p, err := NewProgram(mesh.One(be), model.Decoder{Config: gold.Model.Resolve(), Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, o)
 				if err != nil {
 					t.Fatal(err)
 				}

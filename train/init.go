@@ -8,15 +8,15 @@ import (
 
 	"pretrain/internal/prng"
 	"pretrain/model"
+	"pretrain/train/mesh"
 
-	"github.com/gomlx/compute"
 	"golang.org/x/sync/errgroup"
 )
 
 // Init returns a fresh state: parameters drawn from key as their [model.Param] says, gains at one, optimizer and counters
 // at zero. Each element is a function of the key, the parameter's name and its place, so that the number of cores and
 // the other parameters have no say in it.
-func Init(backend compute.Backend, l Layout, key prng.Key) (*State, error) {
+func Init(m *mesh.Mesh, l Layout, key prng.Key) (*State, error) {
 	host := make([]HostTensor, len(l.Specs))
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
@@ -32,7 +32,7 @@ func Init(backend compute.Backend, l Layout, key prng.Key) (*State, error) {
 	if err := group.Wait(); err != nil {
 		return nil, fmt.Errorf("initialise the weights: %w", err)
 	}
-	return Restore(backend, l, host)
+	return Restore(m, l, host)
 }
 
 func initialise(data []byte, p model.Param, key prng.Key) {

@@ -178,7 +178,7 @@ func TestResumeIsTheUninterruptedRun(t *testing.T) {
 		sink.stopAfter = -1
 		r := tinyRun(t, sink, store, text)
 		var err error
-		if r.State, err = FromCheckpoint(r.Program.backend, r.Program.Layout(), saved.Tensors); err != nil {
+		if r.State, err = FromCheckpoint(r.Program.mesh, r.Program.Layout(), saved.Tensors); err != nil {
 			t.Fatal(err)
 		}
 		r.Step, r.Loop = saved.Meta.Step, saved.Meta.Loop
@@ -269,7 +269,7 @@ func TestSkippedUpdatesAreReported(t *testing.T) {
 	host := snapshot(t, r.State)
 	copy(host[1].Data, []byte{0, 0, 0x80, 0x7f}) // an infinite gain
 	var err error
-	if r.State, err = Restore(r.Program.backend, r.Program.Layout(), host); err != nil {
+	if r.State, err = Restore(r.Program.mesh, r.Program.Layout(), host); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Train(context.Background()); err != nil {

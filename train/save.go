@@ -8,8 +8,8 @@ import (
 
 	"pretrain/internal/safetensors"
 	"pretrain/train/checkpoint"
+	"pretrain/train/mesh"
 
-	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 )
@@ -92,7 +92,7 @@ func toCheckpoint(host []HostTensor) []checkpoint.Tensor {
 }
 
 // FromCheckpoint puts a saved state on the device. The error says what does not fit the model and optimizer.
-func FromCheckpoint(backend compute.Backend, l Layout, saved []checkpoint.Tensor) (*State, error) {
+func FromCheckpoint(m *mesh.Mesh, l Layout, saved []checkpoint.Tensor) (*State, error) {
 	host := make([]HostTensor, 0, len(saved))
 	for _, t := range saved {
 		dtype := dtypes.InvalidDType
@@ -104,7 +104,7 @@ func FromCheckpoint(backend compute.Backend, l Layout, saved []checkpoint.Tensor
 		if dtype == dtypes.InvalidDType {
 			return nil, errors.New("the saved " + t.Name + " has type " + string(t.DType) + ", which no training state has")
 		}
-		host = append(host, HostTensor{TensorSpec{t.Name, shapes.Make(dtype, t.Shape...)}, t.Data})
+		host = append(host, HostTensor{TensorSpec{Name: t.Name, Shape: shapes.Make(dtype, t.Shape...)}, t.Data})
 	}
-	return Restore(backend, l, host)
+	return Restore(m, l, host)
 }

@@ -131,7 +131,7 @@ func markedProgram(t *testing.T) *Program {
 	sharedMarked.Do(func() {
 		p := newProgram(t, tiny(), model.FP32, optim.Default())
 		wrap := func(build func([]*g.Node) []*g.Node) *g.Exec {
-			return g.MustNewExec(p.backend, func(inputs []*g.Node) []*g.Node {
+			return g.MustNewExec(p.mesh.Backend(), func(inputs []*g.Node) []*g.Node {
 				has := func(token int) *g.Node {
 					return g.ReduceAllMax(g.ConvertDType(g.Equal(inputs[0], g.Scalar(inputs[0].Graph(), dtypes.Int32, token)), dtypes.Float32))
 				}
@@ -238,7 +238,7 @@ func trainOn(t *testing.T, r *Run, sink *recorder, store *checkpoint.Store, agai
 			r.Loop.Spikes.Windows = r.Loop.Spikes.Windows.With(w)
 		}
 		sink.records, sink.stopAfter = sink.records[:r.Step], -1
-		if r.State, err = FromCheckpoint(r.Program.backend, r.Program.Layout(), saved.Tensors); err != nil {
+		if r.State, err = FromCheckpoint(r.Program.mesh, r.Program.Layout(), saved.Tensors); err != nil {
 			t.Fatal(err)
 		}
 		r.Saver.Resumed(saved.Meta.Step)

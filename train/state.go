@@ -4,12 +4,11 @@ import (
 	"fmt"
 
 	"pretrain/model"
+	"pretrain/train/mesh"
 	"pretrain/train/optim"
 
-	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
-	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
@@ -18,7 +17,11 @@ type TensorSpec struct {
 	// Name is "param/<parameter>", "optim/<slot>/<parameter>" or "count/<counter>": the key in checkpoints.
 	Name  string
 	Shape shapes.Shape
+	// Rule says how it is cut where there are several devices.
+	Rule mesh.Rule
 }
+
+func (s TensorSpec) value() mesh.Value { return mesh.Value{Shape: s.Shape, Rule: s.Rule} }
 
 // Layout is the ordered list of tensors that a training state is made of, declared by the model and the optimizer. One
 // list serves the compiled step, checkpoints and tests.
@@ -37,15 +40,15 @@ const (
 func NewLayout(m model.Config, o optim.Config) Layout {
 	l := Layout{Groups: o.Groups(m)}
 	for _, gr := range l.Groups {
-		l.Specs = append(l.Specs, TensorSpec{"param/" + gr.Param.Name, shapes.Make(dtypes.Float32, gr.Param.Shape...)})
+		l.Specs = append(l.Specs, TensorSpec{"param/" + gr.Param.Name, shapes.Make(dtypes.Float32, gr.Param.Shape...), mesh.RuleOf(gr.Param)})
 	}
 	for _, gr := range l.Groups {
 		for _, slot := range gr.Slots {
-			l.Specs = append(l.Specs, TensorSpec{"optim/" + slot + "/" + gr.Param.Name, shapes.Make(dtypes.Float32, gr.Param.Shape...)})
+			l.Specs = append(l.Specs, TensorSpec{"optim/" + slot + "/" + gr.Param.Name, shapes.Make(dtypes.Float32, gr.Param.Shape...), mesh.RuleOf(gr.Param)})
 		}
 	}
 	for _, name := range []string{countUpdates, countSkipped} {
-		l.Specs = append(l.Specs, TensorSpec{name, shapes.Make(dtypes.Int32)})
+		l.Specs = append(l.Specs, TensorSpec{Name: name, Shape: shapes.Make(dtypes.Int32)})
 	}
 	return l
 }
@@ -54,10 +57,54 @@ func NewLayout(m model.Config, o optim.Config) Layout {
 func (l Layout) NumParams() int { return len(l.Groups) }
 
 // State is the whole of what training changes: master weights and optimizer state in float32 and the counters, on the
-// device. One value goes into a step and one comes out; a checkpoint saves it, a branch copies it, a test compares it.
+// devices. One value goes into a step and one comes out; a checkpoint saves it, a branch copies it, a test compares it.
 type State struct {
-	Layout  Layout
+	Layout Layout
+	// Tensors are in the order of the layout. On several devices they are the shards of the first device, then those of
+	// the second, and so on: as an execution takes them.
 	Tensors []*tensors.Tensor
+
+	mesh *mesh.Mesh
+}
+
+// shards are a tensor's, one a device.
+func (s *State) shards(i int) []*tensors.Tensor {
+	list := make([]*tensors.Tensor, s.mesh.Devices())
+	for d := range list {
+		list[d] = s.on(d)[i]
+	}
+	return list
+}
+
+// on is what lies on a device, in the order of the layout.
+func (s *State) on(device int) []*tensors.Tensor {
+	n := len(s.Layout.Specs)
+	return s.Tensors[device*n : (device+1)*n]
+}
+
+// WholeParams are the parameters whole on the first device, for programs that know of no others, and what frees them.
+func (s *State) WholeParams() (params []*tensors.Tensor, free func(), err error) {
+	if s.mesh.Devices() == 1 {
+		return s.Tensors[:s.Layout.NumParams()], func() {}, nil
+	}
+	free = func() {
+		for _, t := range params {
+			t.MustFinalizeAll()
+		}
+	}
+	for i, spec := range s.Layout.Specs[:s.Layout.NumParams()] {
+		data, err := s.mesh.Get(spec.value(), s.shards(i))
+		if err == nil {
+			var whole []*tensors.Tensor
+			whole, err = mesh.One(s.mesh.Backend()).Put(spec.value(), data)
+			params = append(params, whole...)
+		}
+		if err != nil {
+			free()
+			return nil, nil, fmt.Errorf("gather %s: %w", spec.Name, err)
+		}
+	}
+	return params, free, nil
 }
 
 // Bytes is the size of the state.
@@ -69,7 +116,8 @@ func (l Layout) Bytes() int64 {
 	return n
 }
 
-// HostTensor is a tensor of the state copied to the host: raw little-endian bytes.
+// HostTensor is a tensor of the state copied to the host: raw little-endian bytes of the whole, however many devices it came
+// from.
 type HostTensor struct {
 	TensorSpec
 	Data []byte
@@ -77,25 +125,25 @@ type HostTensor struct {
 
 // Snapshot copies the state to the host.
 func (s *State) Snapshot() ([]HostTensor, error) {
-	out := make([]HostTensor, len(s.Tensors))
-	for i, t := range s.Tensors {
-		out[i].TensorSpec = s.Layout.Specs[i]
-		err := t.ConstBytes(func(data []byte) { out[i].Data = append([]byte(nil), data...) })
+	out := make([]HostTensor, len(s.Layout.Specs))
+	for i, spec := range s.Layout.Specs {
+		data, err := s.mesh.Get(spec.value(), s.shards(i))
 		if err != nil {
-			return nil, fmt.Errorf("copy %s from the device: %w", out[i].Name, err)
+			return nil, fmt.Errorf("copy %s from the device: %w", spec.Name, err)
 		}
-		t.FinalizeLocal() // Keep the device's copy only: the host's would double its memory.
+		out[i] = HostTensor{spec, data}
 	}
 	return out, nil
 }
 
-// Restore puts host tensors on the device. They must be exactly those of the layout, in any order.
-func Restore(backend compute.Backend, l Layout, host []HostTensor) (*State, error) {
+// Restore puts host tensors on the devices. They must be exactly those of the layout, in any order.
+func Restore(m *mesh.Mesh, l Layout, host []HostTensor) (*State, error) {
 	byName := make(map[string]HostTensor, len(host))
 	for _, t := range host {
 		byName[t.Name] = t
 	}
-	s := &State{Layout: l, Tensors: make([]*tensors.Tensor, len(l.Specs))}
+	n := len(l.Specs)
+	s := &State{Layout: l, Tensors: make([]*tensors.Tensor, n*m.Devices()), mesh: m}
 	for i, spec := range l.Specs {
 		t, ok := byName[spec.Name]
 		if !ok {
@@ -104,9 +152,12 @@ func Restore(backend compute.Backend, l Layout, host []HostTensor) (*State, erro
 		if !t.Shape.Equal(spec.Shape) {
 			return nil, fmt.Errorf("the saved state has %s as %s where this model and optimizer have %s", spec.Name, t.Shape, spec.Shape)
 		}
-		var err error
-		if s.Tensors[i], err = tensors.FromRaw(backend, 0, spec.Shape, t.Data); err != nil {
+		shards, err := m.Put(spec.value(), t.Data)
+		if err != nil {
 			return nil, fmt.Errorf("put %s on the device: %w", spec.Name, err)
+		}
+		for d, shard := range shards {
+			s.Tensors[d*n+i] = shard
 		}
 		delete(byName, spec.Name)
 	}
@@ -116,21 +167,9 @@ func Restore(backend compute.Backend, l Layout, host []HostTensor) (*State, erro
 	return s, nil
 }
 
-// Finalize frees the state's memory on the device.
+// Finalize frees the state's memory on the devices.
 func (s *State) Finalize() {
 	for _, t := range s.Tensors {
 		t.MustFinalizeAll()
 	}
-}
-
-// donate hands every tensor's device memory to the next execution, which replaces them.
-func (s *State) donate(backend compute.Backend) ([]any, error) {
-	args := make([]any, len(s.Tensors))
-	for i, t := range s.Tensors {
-		var err error
-		if args[i], err = graph.DonateTensorBuffer(t, backend, 0); err != nil {
-			return nil, fmt.Errorf("donate %s: %w", s.Layout.Specs[i].Name, err)
-		}
-	}
-	return args, nil
 }

@@ -9,6 +9,7 @@ import (
 	"pretrain/internal/backendtest"
 	"pretrain/internal/prng"
 	"pretrain/model"
+	"pretrain/train/mesh"
 	"pretrain/train/optim"
 
 	"github.com/gomlx/compute/dtypes"
@@ -58,7 +59,7 @@ func TestInit(t *testing.T) {
 
 func initialised(t *testing.T, m model.Config, key prng.Key) []HostTensor {
 	t.Helper()
-	s, err := Init(backendtest.CPU(t), NewLayout(m, optim.Default()), key)
+	s, err := Init(mesh.One(backendtest.CPU(t)), NewLayout(m, optim.Default()), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,14 +109,14 @@ func TestSnapshotAndRestore(t *testing.T) {
 	copy(host[0].Data, []byte{1, 2, 0xc0, 0x7f}) // a NaN with a payload
 	shuffled := slices.Clone(host)
 	slices.Reverse(shuffled)
-	restored, err := Restore(p.backend, p.Layout(), shuffled)
+	restored, err := Restore(p.mesh, p.Layout(), shuffled)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if d := differing(host, snapshot(t, restored)); d != nil {
 		t.Errorf("restored with other %v", d)
 	}
-	saved, err := FromCheckpoint(p.backend, p.Layout(), toCheckpoint(host))
+	saved, err := FromCheckpoint(p.mesh, p.Layout(), toCheckpoint(host))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,16 +149,16 @@ func TestRestoreErrors(t *testing.T) {
 		host       []HostTensor
 	}{
 		{"one less", "lacks count/skipped", host[:len(host)-1]},
-		{"one more", "has param/bias, which", append(slices.Clone(host), HostTensor{TensorSpec{"param/bias", shapes.Make(dtypes.Float32, 1)}, make([]byte, 4)})},
-		{"another shape", "has param/embed as", append([]HostTensor{{TensorSpec{"param/embed", shapes.Make(dtypes.Float32, 2, 16)}, make([]byte, 128)}}, host[1:]...)},
+		{"one more", "has param/bias, which", append(slices.Clone(host), HostTensor{TensorSpec{Name: "param/bias", Shape: shapes.Make(dtypes.Float32, 1)}, make([]byte, 4)})},
+		{"another shape", "has param/embed as", append([]HostTensor{{TensorSpec{Name: "param/embed", Shape: shapes.Make(dtypes.Float32, 2, 16)}, make([]byte, 128)}}, host[1:]...)},
 	} {
-		if _, err := Restore(p.backend, p.Layout(), c.host); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := Restore(p.mesh, p.Layout(), c.host); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
 		}
 	}
 	saved := toCheckpoint(host)
 	saved[0].DType = "F64"
-	if _, err := FromCheckpoint(p.backend, p.Layout(), saved); err == nil || !strings.Contains(err.Error(), "param/embed has type F64") {
+	if _, err := FromCheckpoint(p.mesh, p.Layout(), saved); err == nil || !strings.Contains(err.Error(), "param/embed has type F64") {
 		t.Errorf("float64: %v", err)
 	}
 }

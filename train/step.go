@@ -2,14 +2,15 @@ package train
 
 import (
 	"fmt"
+	"slices"
 
 	"pretrain/model"
 	"pretrain/train/feed"
 	"pretrain/train/loss"
+	"pretrain/train/mesh"
 	"pretrain/train/optim"
 	"pretrain/train/spike"
 
-	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	g "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -38,9 +39,10 @@ const (
 )
 
 // Program is the compiled training step: one pure function (batch, learning rate, state) → (metrics, state), and where
-// a batch is more than one micro-batch, its two halves.
+// a batch is more than one micro-batch, its two halves. It is written for whole tensors; on a mesh of several devices
+// each works on its shards.
 type Program struct {
-	backend compute.Backend
+	mesh    *mesh.Mesh
 	decoder model.Decoder
 	head    loss.Head
 	optim   optim.Config
@@ -51,19 +53,28 @@ type Program struct {
 }
 
 // NewProgram prepares the step; it compiles on first use for each batch shape.
-func NewProgram(backend compute.Backend, decoder model.Decoder, head loss.Head, o optim.Config) (*Program, error) {
-	p := &Program{backend: backend, decoder: decoder, head: head, optim: o, layout: NewLayout(decoder.Config, o)}
+func NewProgram(m *mesh.Mesh, decoder model.Decoder, head loss.Head, o optim.Config) (*Program, error) {
+	decoder.Spread, head.Spread = m.Spread(), m.Spread()
+	p := &Program{mesh: m, decoder: decoder, head: head, optim: o, layout: NewLayout(decoder.Config, o)}
+	batch, whole := p.batchValues(), []mesh.Value{{}}
+	state := make([]mesh.Value, len(p.layout.Specs))
+	for i, spec := range p.layout.Specs {
+		state[i] = spec.value()
+	}
+	params := state[:p.layout.NumParams()] // gradients lie as their parameters do
+	sums := slices.Concat(whole, params)
+
 	var err error
-	if p.step, err = g.NewExec(backend, p.buildStep); err != nil {
+	if p.step, err = m.Exec(p.buildStep, slices.Concat(batch, whole, state), slices.Concat(whole, state)); err != nil {
 		return nil, fmt.Errorf("prepare the training step: %w", err)
 	}
-	if p.accumulate, err = g.NewExec(backend, p.buildAccumulate); err != nil {
+	if p.accumulate, err = m.Exec(p.buildAccumulate, slices.Concat(batch, sums, params), sums); err != nil {
 		return nil, fmt.Errorf("prepare gradient accumulation: %w", err)
 	}
-	if p.apply, err = g.NewExec(backend, p.buildApply); err != nil {
+	if p.apply, err = m.Exec(p.buildApply, slices.Concat(sums, whole, state), slices.Concat(whole, state)); err != nil {
 		return nil, fmt.Errorf("prepare the update: %w", err)
 	}
-	if p.probe, err = p.newProbe(); err != nil {
+	if p.probe, err = p.newProbe(batch, params); err != nil {
 		return nil, fmt.Errorf("prepare the diagnosis of a batch: %w", err)
 	}
 	return p, nil
@@ -72,18 +83,26 @@ func NewProgram(backend compute.Backend, decoder model.Decoder, head loss.Head, 
 // Layout is the layout of the state the program works on.
 func (p *Program) Layout() Layout { return p.layout }
 
-// batchArgs are the arguments a batch becomes, in the order that [Program.splitBatch] takes them off.
-func (p *Program) batchArgs(b *feed.Batch) []any {
-	args := []any{
-		tensors.FromFlatDataAndDimensions(b.Tokens, b.Sequences, b.SeqLen+1),
-		tensors.FromFlatDataAndDimensions(b.Weights, b.Sequences, b.SeqLen),
+// batchArgs are the arguments that a device's part of a batch becomes, in the order that [Program.splitBatch] takes them off.
+func (p *Program) batchArgs(b *feed.Batch, device int) []any {
+	from, to := p.mesh.Rows(device, b.Sequences)
+	rows := func(x []int32, width int) any {
+		return tensors.FromFlatDataAndDimensions(x[from*width:to*width], to-from, width)
 	}
+	args := []any{rows(b.Tokens, b.SeqLen+1), tensors.FromFlatDataAndDimensions(b.Weights[from*b.SeqLen:to*b.SeqLen], to-from, b.SeqLen)}
 	if p.decoder.DocumentMask {
-		args = append(args,
-			tensors.FromFlatDataAndDimensions(b.Segments, b.Sequences, b.SeqLen),
-			tensors.FromFlatDataAndDimensions(b.Positions, b.Sequences, b.SeqLen))
+		args = append(args, rows(b.Segments, b.SeqLen), rows(b.Positions, b.SeqLen))
 	}
 	return args
+}
+
+// batchValues declare what batchArgs are.
+func (p *Program) batchValues() []mesh.Value {
+	n := 2
+	if p.decoder.DocumentMask {
+		n = 4
+	}
+	return slices.Repeat([]mesh.Value{{Rule: mesh.Batch}}, n)
 }
 
 // splitBatch takes the batch off the front of a graph's inputs.
@@ -124,7 +143,7 @@ func (p *Program) gradients(in model.Input, targets, weights *g.Node, params []*
 	}
 	grads = make([]*g.Node, len(params))
 	for i, gr := range p.layout.Groups {
-		grads[i] = byName[gr.Param.Name]
+		grads[i] = p.mesh.Place(byName[gr.Param.Name], p.layout.Specs[i].Rule)
 	}
 	return g.Stack([]*g.Node{r.Loss, r.Z}, 0), grads
 }
@@ -198,29 +217,37 @@ func (p *Program) buildApply(inputs []*g.Node) []*g.Node {
 	return p.update(inputs[0], inputs[1:1+n], inputs[1+n], inputs[2+n:])
 }
 
-// Step runs one training step on the device and waits for it: batches are its micro-batches, of one shape. The state is
+// Step runs one training step on the devices and waits for it: batches are its micro-batches, of one shape. The state is
 // replaced: its old memory is given to the new. Beyond the limits the update is refused.
 func (p *Program) Step(s *State, batches []*feed.Batch, lr float64, limits spike.Limits) (StepMetrics, error) {
-	var args []any
-	exec := p.step
-	var err error
+	exec, inputs := p.step, make([][]any, p.mesh.Devices())
 	if len(batches) == 1 {
-		args = p.batchArgs(batches[0])
+		for d := range inputs {
+			inputs[d] = p.batchArgs(batches[0], d)
+		}
 	} else {
 		exec = p.apply
-		if args, err = p.sumGradients(s, batches); err != nil {
+		var err error
+		if inputs, err = p.sumGradients(s, batches); err != nil {
 			return StepMetrics{}, err
 		}
 	}
-	state, err := s.donate(p.backend)
-	if err != nil {
-		return StepMetrics{}, err
+	var args []any
+	for d, first := range inputs {
+		state, err := p.mesh.Donate(d, s.on(d))
+		if err != nil {
+			return StepMetrics{}, err
+		}
+		args = append(append(append(args, first...), scalars(lr, limits)), state...)
 	}
-	out, err := exec.Call(append(append(args, scalars(lr, limits)), state...)...)
+	out, err := exec.Call(args...)
 	if err != nil {
 		return StepMetrics{}, fmt.Errorf("training step: %w", err)
 	}
-	s.Tensors = out[1:]
+	s.Tensors = s.Tensors[:0]
+	for results := range slices.Chunk(out, 1+len(p.layout.Specs)) {
+		s.Tensors = append(s.Tensors, results[1:]...)
+	}
 	v, err := tensors.CopyFlatData[float32](out[0])
 	if err != nil {
 		return StepMetrics{}, fmt.Errorf("read the step's metrics: %w", err)
@@ -228,20 +255,22 @@ func (p *Program) Step(s *State, batches []*feed.Batch, lr float64, limits spike
 	return StepMetrics{Loss: v[metricLoss], ZLoss: v[metricZ], GradNorm: v[metricGradNorm], Skipped: v[metricSkipped] != 0}, nil
 }
 
-// sumGradients adds up what the micro-batches give: the loss terms and the gradient of each parameter, on the device, to
-// be donated to the next execution. The state stays as it is.
-func (p *Program) sumGradients(s *State, batches []*feed.Batch) ([]any, error) {
+// sumGradients adds up what the micro-batches give: the loss terms and the gradient of each parameter, for each device,
+// to be donated to the next execution. The state stays as it is.
+func (p *Program) sumGradients(s *State, batches []*feed.Batch) ([][]any, error) {
 	n := p.layout.NumParams()
-	sums := []*tensors.Tensor{tensors.FromValue([]float32{0, 0})}
-	for _, spec := range p.layout.Specs[:n] {
-		sums = append(sums, tensors.FromShape(spec.Shape))
+	var sums []*tensors.Tensor
+	for d := range p.mesh.Devices() {
+		sums = append(sums, tensors.FromValue([]float32{0, 0}))
+		for _, spec := range p.layout.Specs[:n] {
+			sums = append(sums, tensors.FromShape(p.mesh.ShardShape(spec.value(), d)))
+		}
 	}
-	donated := make([]any, len(sums))
-	donate := func() error {
-		for i, t := range sums {
-			var err error
-			if donated[i], err = g.DonateTensorBuffer(t, p.backend, 0); err != nil {
-				return fmt.Errorf("donate gradients: %w", err)
+	donated := make([][]any, p.mesh.Devices())
+	donate := func() (err error) {
+		for d := range donated {
+			if donated[d], err = p.mesh.Donate(d, sums[d*(1+n):(d+1)*(1+n)]); err != nil {
+				return fmt.Errorf("gradients: %w", err)
 			}
 		}
 		return nil
@@ -250,9 +279,12 @@ func (p *Program) sumGradients(s *State, batches []*feed.Batch) ([]any, error) {
 		if err := donate(); err != nil {
 			return nil, err
 		}
-		args := append(p.batchArgs(b), donated...)
-		for _, t := range s.Tensors[:n] {
-			args = append(args, t)
+		var args []any
+		for d, own := range donated {
+			args = append(append(args, p.batchArgs(b, d)...), own...)
+			for _, t := range s.on(d)[:n] {
+				args = append(args, t)
+			}
 		}
 		var err error
 		if sums, err = p.accumulate.Call(args...); err != nil {

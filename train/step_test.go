@@ -12,6 +12,7 @@ import (
 	"pretrain/model"
 	"pretrain/train/feed"
 	"pretrain/train/loss"
+	"pretrain/train/mesh"
 	"pretrain/train/optim"
 	"pretrain/train/spike"
 
@@ -29,7 +30,7 @@ func newProgram(t testing.TB, m model.Config, precision model.Precision, o optim
 	t.Helper()
 	be := backendtest.CPU(t)
 	n := model.NumericsFor(be, precision)
-	p, err := NewProgram(be, model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, o)
+	p, err := NewProgram(mesh.One(be), model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +54,7 @@ func tinyProgram(t testing.TB) *Program {
 
 func initState(t testing.TB, p *Program, seed uint64) *State {
 	t.Helper()
-	s, err := Init(p.backend, p.Layout(), prng.New(seed).Split("init"))
+	s, err := Init(p.mesh, p.Layout(), prng.New(seed).Split("init"))
 	if err != nil {
 		t.Fatal(err)
 	}

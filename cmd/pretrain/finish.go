@@ -124,6 +124,11 @@ func (j *job) sample(ctx context.Context, s *train.State, step int64) error {
 	}
 	eos := j.corpus.tokenizer.EOS() // what stands before a document in training
 	key := prng.New(j.config.Run.Seed).Split("sample").SplitN(uint64(step))
+	params, free, err := s.WholeParams()
+	if err != nil {
+		return err
+	}
+	defer free()
 	var requests []generate.Request
 	for i, prompt := range c.Prompts {
 		ids, err := j.corpus.tokenizer.Encode(prompt)
@@ -135,7 +140,7 @@ func (j *job) sample(ctx context.Context, s *train.State, step int64) error {
 			Sampling: generate.Sampling{Temperature: c.Temperature}, Key: key.SplitN(uint64(i)),
 		})
 	}
-	texts, err := j.sampler.Generate(ctx, s.Tensors, requests)
+	texts, err := j.sampler.Generate(ctx, params, requests)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ import (
 	"pretrain/train/checkpoint"
 	"pretrain/train/eval"
 	"pretrain/train/loss"
+	"pretrain/train/mesh"
 	"pretrain/train/metrics"
 	"pretrain/train/runs"
 	"pretrain/train/spike"
@@ -72,6 +73,7 @@ type job struct {
 	dir     string
 	parent  *checkpoint.Parent // of a branch
 	backend compute.Backend
+	mesh    *mesh.Mesh
 	device  backend.Info
 	peak    float64
 	corpus  *corpus
@@ -218,6 +220,9 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 	if err != nil {
 		return err
 	}
+	if err := j.spread(); err != nil {
+		return err
+	}
 	if err := j.describe(); err != nil {
 		return err
 	}
@@ -228,12 +233,12 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 	}
 	j.decoder = model.Decoder{Config: r.Run.Model, Numerics: numerics, Remat: r.Run.Train.Remat}
 	head := loss.Head{Numerics: numerics, SoftCap: r.Run.Model.LogitSoftCap, ZLoss: r.Run.Loss.ZLoss, ChunkTokens: r.Run.Loss.ChunkTokens}
-	program, err := train.NewProgram(j.backend, j.decoder, head, r.Run.Optimizer)
+	program, err := train.NewProgram(j.mesh, j.decoder, head, r.Run.Optimizer)
 	if err != nil {
 		return err
 	}
 	j.onClose(func() error { program.Finalize(); return nil })
-	if j.eval, err = eval.New(j.backend, j.decoder, head, int(r.Derived.MicroBatch)); err != nil {
+	if j.eval, err = eval.New(j.mesh, j.decoder, head, int(r.Derived.MicroBatch)); err != nil {
 		return err
 	}
 	j.onClose(func() error { j.eval.Finalize(); return nil })
@@ -246,6 +251,7 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 			return err
 		}
 	}
+	j.peak *= float64(j.mesh.Devices())
 	j.run = &train.Run{
 		Program: program, Validate: j.validate, Sample: j.sample, PeakFLOPS: j.peak,
 		Loop:   checkpoint.LoopState{BestValLoss: math.Inf(1)},
@@ -263,6 +269,22 @@ func (j *job) follow(plan *mix.Plan) {
 	j.run.SampleEvery = r.Run.Sample.Every.Resolve(r.Plan.Steps(), r.Plan.StepAt)
 }
 
+// spread lays out the devices as the configuration says.
+func (j *job) spread() (err error) {
+	c := j.config.Run.Train.Mesh
+	if j.mesh, err = mesh.New(j.backend, c); err != nil {
+		return usageError{err}
+	}
+	if n := int64(j.mesh.BatchParts()); j.config.Derived.MicroBatch%n != 0 {
+		return usagef("batch.micro_batch: %d sequences do not come out even over the %d parts that train.mesh (%s) cuts a batch into: give a multiple of %d",
+			j.config.Derived.MicroBatch, n, j.mesh.Sizes(), n)
+	}
+	if used, all := j.mesh.Devices(), j.backend.NumDevices(); used < all {
+		j.say("warning: %d of %d devices are used (train.mesh: %s): --set train.mesh.fsdp=-1 uses what is left", used, all, j.mesh.Sizes())
+	}
+	return nil
+}
+
 // start puts the run where it begins, or goes on, and opens what is written as it goes. What it opens is closed again to
 // start anew elsewhere.
 func (j *job) start(store *checkpoint.Store, saved *checkpoint.State) (err error) {
@@ -270,13 +292,13 @@ func (j *job) start(store *checkpoint.Store, saved *checkpoint.State) (err error
 	layout := j.run.Program.Layout()
 	if saved != nil {
 		j.run.Step, j.run.Loop = saved.Meta.Step, saved.Meta.Loop
-		j.run.State, err = train.FromCheckpoint(j.backend, layout, saved.Tensors)
+		j.run.State, err = train.FromCheckpoint(j.mesh, layout, saved.Tensors)
 		saved.Tensors = nil
 		if j.branchesAt(saved) {
 			j.run.Loop.BestValLoss = math.Inf(1) // its own
 		}
 	} else {
-		j.run.State, err = train.Init(j.backend, layout, prng.New(j.config.Run.Seed).Split("init"))
+		j.run.State, err = train.Init(j.mesh, layout, prng.New(j.config.Run.Seed).Split("init"))
 	}
 	if err == nil {
 		err = j.addWindows()

@@ -27,6 +27,30 @@ func CPU(t testing.TB) compute.Backend {
 	return be
 }
 
+var virtual struct {
+	sync.Mutex
+	backends map[int]compute.Backend
+}
+
+// Devices is the CPU as so many devices, to run sharded programs on. Like [CPU] it lives as long as the process.
+func Devices(t testing.TB, n int) compute.Backend {
+	t.Helper()
+	virtual.Lock()
+	defer virtual.Unlock()
+	if be := virtual.backends[n]; be != nil {
+		return be
+	}
+	be, _, err := backend.Open("cpu", backend.Options{VirtualDevices: n})
+	if err != nil {
+		t.Fatalf("open the CPU backend as %d devices (run make setup): %v", n, err)
+	}
+	if virtual.backends == nil {
+		virtual.backends = map[int]compute.Backend{}
+	}
+	virtual.backends[n] = be
+	return be
+}
+
 // Normal is n standard normal numbers, the same ones for the same seed.
 func Normal(seed uint64, n int) []float32 {
 	r := rand.New(rand.NewPCG(seed, 0))

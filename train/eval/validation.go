@@ -14,8 +14,10 @@ import (
 	"pretrain/model"
 	"pretrain/train/feed"
 	"pretrain/train/loss"
+	"pretrain/train/mesh"
 
-	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	g "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
@@ -114,14 +116,23 @@ type Evaluator struct {
 	decoder   model.Decoder
 	params    []model.Param
 	sequences int
+	mesh      *mesh.Mesh
 	exec      *g.Exec
 }
 
 // New prepares an evaluator that takes so many sequences at once; it compiles on first use.
-func New(backend compute.Backend, decoder model.Decoder, head loss.Head, sequences int) (*Evaluator, error) {
-	e := &Evaluator{decoder: decoder, params: decoder.Params(), sequences: sequences}
+func New(m *mesh.Mesh, decoder model.Decoder, head loss.Head, sequences int) (*Evaluator, error) {
+	decoder.Spread, head.Spread = m.Spread(), m.Spread()
+	e := &Evaluator{decoder: decoder, params: decoder.Params(), sequences: sequences, mesh: m}
+	inputs := []mesh.Value{{Rule: mesh.Batch}}
+	if decoder.DocumentMask {
+		inputs = slices.Repeat(inputs, 3)
+	}
+	for _, p := range e.params {
+		inputs = append(inputs, mesh.Value{Shape: shapes.Make(dtypes.Float32, p.Shape...), Rule: mesh.RuleOf(p)})
+	}
 	var err error
-	e.exec, err = g.NewExec(backend, func(inputs []*g.Node) *g.Node {
+	e.exec, err = m.Exec(func(inputs []*g.Node) []*g.Node {
 		tokens, rest := inputs[0], inputs[1:]
 		in := model.Input{Tokens: g.SliceAxis(tokens, 1, g.AxisRange(0, -1))}
 		if decoder.DocumentMask {
@@ -130,8 +141,8 @@ func New(backend compute.Backend, decoder model.Decoder, head loss.Head, sequenc
 		w := weights(e.params, rest)
 		hidden, _ := decoder.Hidden(w, in)
 		targets := g.Reshape(g.SliceAxis(tokens, 1, g.AxisRange(1)), -1)
-		return head.PerToken(hidden, w[decoder.OutputName()], targets)
-	})
+		return []*g.Node{head.PerToken(hidden, w[decoder.OutputName()], targets)}
+	}, inputs, []mesh.Value{{}})
 	if err != nil {
 		return nil, fmt.Errorf("prepare the evaluation: %w", err)
 	}
@@ -150,23 +161,33 @@ func weights(params []model.Param, inputs []*g.Node) model.Weights {
 // Finalize frees the compiled program.
 func (e *Evaluator) Finalize() { e.exec.Finalize() }
 
-// Nats returns the cross-entropy of each target of a batch of the evaluator's size, [B·T]. params are the parameters in
-// the order of the model's Params.
+// Nats returns the cross-entropy of each target of a batch of the evaluator's size, [B·T]. params begin with the parameters
+// in the order of the model's Params, on each device of the mesh in turn: a training state's tensors.
 func (e *Evaluator) Nats(params []*tensors.Tensor, b *feed.Batch) ([]float32, error) {
-	args := []any{tensors.FromFlatDataAndDimensions(b.Tokens, b.Sequences, b.SeqLen+1)}
-	if e.decoder.DocumentMask {
-		args = append(args,
-			tensors.FromFlatDataAndDimensions(b.Segments, b.Sequences, b.SeqLen),
-			tensors.FromFlatDataAndDimensions(b.Positions, b.Sequences, b.SeqLen))
-	}
-	for _, p := range params[:len(e.params)] {
-		args = append(args, p)
+	var args []any
+	each := len(params) / e.mesh.Devices()
+	for d := range e.mesh.Devices() {
+		from, to := e.mesh.Rows(d, b.Sequences)
+		rows := func(x []int32, width int) any {
+			return tensors.FromFlatDataAndDimensions(x[from*width:to*width], to-from, width)
+		}
+		args = append(args, rows(b.Tokens, b.SeqLen+1))
+		if e.decoder.DocumentMask {
+			args = append(args, rows(b.Segments, b.SeqLen), rows(b.Positions, b.SeqLen))
+		}
+		for _, p := range params[d*each : d*each+len(e.params)] {
+			args = append(args, p)
+		}
 	}
 	out, err := e.exec.Call(args...)
 	if err != nil {
 		return nil, fmt.Errorf("evaluate: %w", err)
 	}
-	defer out[0].MustFinalizeAll()
+	defer func() {
+		for _, t := range out {
+			t.MustFinalizeAll()
+		}
+	}()
 	return tensors.CopyFlatData[float32](out[0])
 }
 

@@ -11,6 +11,7 @@ import (
 	"pretrain/model"
 	"pretrain/train/feed"
 	"pretrain/train/loss"
+	"pretrain/train/mesh"
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/google/go-cmp/cmp"
@@ -156,7 +157,7 @@ func evaluator(t *testing.T, sequences int, mask bool) (*Evaluator, []*tensors.T
 	be := backendtest.CPU(t)
 	n := model.NumericsFor(be, model.FP32)
 	m := model.Config{VocabSize: vocab, DModel: 8, NumLayers: 1, NumHeads: 2, HeadDim: 4, DimModelBase: 8, MaxSeqLen: seqLen, DocumentMask: mask}.Resolve()
-	e, err := New(be, model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, sequences)
+	e, err := New(mesh.One(be), model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, sequences)
 	if err != nil {
 		t.Fatal(err)
 	}

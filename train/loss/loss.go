@@ -20,8 +20,11 @@ type Head struct {
 	// ZLoss weighs the squared log partition function, which keeps logits from drifting (PaLM 2204.02311, §5, uses
 	// 1e-4). 0: off.
 	ZLoss float64
-	// ChunkTokens is how many tokens' logits exist at once. 0: as many as fit in [AutoChunkBytes].
+	// ChunkTokens is how many tokens' logits exist at once, on each part of a batch. 0: as many as fit in [AutoChunkBytes].
 	ChunkTokens int
+	// Spread is nil on one device. Among several a chunk takes as many tokens of each part of the batch, so that no token has
+	// to go to another device and all have work.
+	Spread model.Spread
 }
 
 // AutoChunkBytes bounds a chunk's float32 logits when no chunk size is given: large enough to keep a device busy, small
@@ -45,12 +48,12 @@ type Result struct {
 // The gradient is formed together with the loss while a chunk's logits are at hand: nothing is kept or recomputed.
 func (h Head) Loss(hidden, table, targets, weights *g.Node) Result {
 	var r Result
-	table = h.Numerics.Narrow(table)
+	table = h.gather(h.Numerics.Narrow(table))
 	hidden = h.Numerics.Narrow(hidden)
 	var dHidden []*g.Node
-	var dTable *g.Node // [D, V]
-	for start, size := range h.chunks(hidden.Shape().Dimensions[0], table.Shape().Dimensions[0]) {
-		part := func(x *g.Node) *g.Node { return g.SliceAxis(x, 0, g.AxisRange(start, start+size)) }
+	var dTable *g.Node // [D, V], or each part's own [P, D, V]
+	for start, size := range h.chunks(hidden.Shape().Dimensions[0]/h.parts(), table.Shape().Dimensions[0]) {
+		part := func(x *g.Node) *g.Node { return h.slice(x, start, size) }
 		x, y, w := part(hidden), part(targets), part(weights)
 		if r.Loss != nil {
 			// One chunk after the other: the point is to share their memory. The table's gradient is in the barrier too, or
@@ -74,10 +77,18 @@ func (h Head) Loss(hidden, table, targets, weights *g.Node) Result {
 		dLogits := h.Numerics.Narrow(c.capBack(g.Sub(g.Mul(softmax, g.ExpandAxes(slope, -1)), weightIfTarget)))
 		dHidden = append(dHidden, h.Numerics.Dot(dLogits, 1, table, 0))
 		// As (hiddenᵀ·dLogits)ᵀ: of the two ways to write it, the one that copies or transposes [D, ·] and not [C, V].
-		dTable = plus(dTable, h.Numerics.Dot(c.hidden, 0, dLogits, 0))
+		if h.parts() == 1 {
+			dTable = plus(dTable, h.Numerics.Dot(c.hidden, 0, dLogits, 0))
+		} else { // summed over the devices once, after the last chunk
+			dTable = plus(dTable, h.Numerics.Dot(h.byPart(c.hidden), 1, h.byPart(dLogits), 1, 0))
+		}
 	}
-	r.DTable = h.Numerics.Transpose(dTable)
-	r.DHidden = g.Concatenate(dHidden, 0)
+	if h.parts() == 1 {
+		r.DTable = h.Numerics.Transpose(dTable)
+	} else {
+		r.DTable = g.Transpose(g.ReduceSum(dTable, 0), 0, 1) // not in halves, which would not fit the devices' parts
+	}
+	r.DHidden = h.join(dHidden)
 	return r
 }
 
@@ -93,20 +104,19 @@ func (h Head) Greedy(hidden, table, targets *g.Node) (nats, best *g.Node) {
 }
 
 func (h Head) perToken(hidden, table, targets *g.Node, greedy bool) (nats, best *g.Node) {
-	table, hidden = h.Numerics.Narrow(table), h.Numerics.Narrow(hidden)
+	table, hidden = h.gather(h.Numerics.Narrow(table)), h.Numerics.Narrow(hidden)
 	var nodes, tops []*g.Node
-	for start, size := range h.chunks(hidden.Shape().Dimensions[0], table.Shape().Dimensions[0]) {
-		part := func(x *g.Node) *g.Node { return g.SliceAxis(x, 0, g.AxisRange(start, start+size)) }
-		c := h.chunk(part(hidden), table, part(targets))
+	for start, size := range h.chunks(hidden.Shape().Dimensions[0]/h.parts(), table.Shape().Dimensions[0]) {
+		c := h.chunk(h.slice(hidden, start, size), table, h.slice(targets, start, size))
 		nodes = append(nodes, c.nats())
 		if greedy {
 			tops = append(tops, g.ArgMax(c.logits, -1, dtypes.Int32))
 		}
 	}
 	if greedy {
-		best = g.Concatenate(tops, 0)
+		best = h.join(tops)
 	}
-	return g.Concatenate(nodes, 0), best
+	return h.join(nodes), best
 }
 
 // chunk is the forward pass of some tokens: capped logits [C, V], log partition function [C] and target logit [C].
