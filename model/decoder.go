@@ -26,7 +26,7 @@ type Decoder struct {
 	Config
 	Numerics Numerics
 	Remat    Remat
-	// Spread is nil on one device.
+	// Spread is nil on one device. Set it by [Decoder.Across].
 	Spread Spread
 }
 
@@ -135,7 +135,6 @@ func (m Decoder) layer(i int, w Weights, x *g.Node, ctx context) (*g.Node, func(
 func (m Decoder) attention(i int, w Weights, x *g.Node, ctx context) (*g.Node, func(dy *g.Node, grads Weights) *g.Node) {
 	name := func(s string) string { return fmt.Sprintf("layer.%d.%s", i, s) }
 	n, scale := m.Numerics, m.residualScale()
-	n.headsApart = m.Spread != nil && m.Spread.SplitHeads()
 	split := func(x *g.Node) *g.Node { return splitHeads(x, ctx.batch, ctx.seqLen, m.HeadDim) }
 
 	normed, normBack := rmsNorm(x, w[name("attn_norm")], m.NormEps)

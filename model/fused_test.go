@@ -183,7 +183,10 @@ func TestDecoderWithFusedAttention(t *testing.T) {
 	config := Config{VocabSize: 19, DModel: 32, DFF: 40, NumLayers: 1, NumHeads: 4, NumKVHeads: 2, HeadDim: 8, MaxSeqLen: 16, DimModelBase: 8}.Resolve()
 	params := config.Params()
 	n := NumericsFor(be, BF16)
-	variants := []Decoder{{config, n.Decomposed(), RematNone}, {config, n, RematNone}, {config, n, RematAttention}, {config, n, RematLayer}}
+	variants := []Decoder{
+		{Config: config, Numerics: n.Decomposed(), Remat: RematNone}, {Config: config, Numerics: n, Remat: RematNone},
+		{Config: config, Numerics: n, Remat: RematAttention}, {Config: config, Numerics: n, Remat: RematLayer},
+	}
 	exec := g.MustNewExec(be, func(in []*g.Node) (out []*g.Node) {
 		w := Weights{}
 		for i, p := range params {

@@ -15,6 +15,16 @@ type Spread interface {
 	SplitHeads() bool
 }
 
+// Across is the decoder on several devices; with nil, on one. Attention is of elementary operations there: XLA's partitioner
+// cannot look into a kernel.
+func (m Decoder) Across(s Spread) Decoder {
+	if s != nil {
+		m.Spread, m.Numerics = s, m.Numerics.Decomposed()
+		m.Numerics.headsApart = s.SplitHeads()
+	}
+	return m
+}
+
 // tokens is x, of which each device has its own tokens' rows.
 func (m Decoder) tokens(x *g.Node) *g.Node {
 	if m.Spread == nil {

@@ -54,7 +54,7 @@ type Program struct {
 
 // NewProgram prepares the step; it compiles on first use for each batch shape.
 func NewProgram(m *mesh.Mesh, decoder model.Decoder, head loss.Head, o optim.Config) (*Program, error) {
-	decoder.Spread, head.Spread = m.Spread(), m.Spread()
+	decoder, head.Spread = decoder.Across(m.Spread()), m.Spread()
 	p := &Program{mesh: m, decoder: decoder, head: head, optim: o, layout: NewLayout(decoder.Config, o)}
 	batch, whole := p.batchValues(), []mesh.Value{{}}
 	state := make([]mesh.Value, len(p.layout.Specs))

@@ -19,6 +19,7 @@ import (
 	"pretrain/model"
 	"pretrain/train/eval"
 	"pretrain/train/loss"
+	"pretrain/train/mesh"
 	"pretrain/train/metrics"
 
 	"github.com/spf13/cobra"
@@ -287,7 +288,7 @@ func (e *evaluation) sets(ctx context.Context, tasks []eval.Task) (map[string]ev
 }
 
 func (e *evaluation) measureText(ctx context.Context, sets map[string]eval.Set) error {
-	ev, err := eval.New(e.Backend, e.Decoder, e.head(), int(e.Config.Derived.MicroBatch))
+	ev, err := eval.New(mesh.One(e.Backend), e.Decoder, e.head(), int(e.Config.Derived.MicroBatch))
 	if err != nil {
 		return err
 	}

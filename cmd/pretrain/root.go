@@ -25,6 +25,7 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 		Example: `  pretrain --config quickstart                            # a first model, in some minutes on a laptop
   pretrain --config quickstart --set data.path=DIR        # on your own text, JSONL(.gz, .zst) or Parquet
   pretrain --config my.yaml --set schedule.peak_lr=0.02 --run-dir runs/lr-0.02
+  pretrain --config my.yaml --set train.mesh.fsdp=-1      # all GPUs of the machine, weights shared out
   pretrain config explain --config quickstart             # every value and where it comes from`,
 		Args: noArgs, SilenceErrors: true, SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,7 +46,7 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 	f.add(cmd)
 	cmd.Flags().StringVar(&o.runDir, "run-dir", "", "where the run lives (default runs/NAME, NAME being the configuration's)")
 	cmd.Flags().StringVar(&o.resume, "resume", "auto", "auto: go on where the run directory is; never: refuse to; DIR: start a new run from that checkpoint")
-	cmd.Flags().StringVar(&o.backend, "backend", "", "cpu, cuda, go, or xla:/path/to/plugin.so,options (default: a GPU where there is one, else the CPU; also GOMLX_BACKEND)")
+	cmd.Flags().StringVar(&o.backend, "backend", "", "cpu, cuda, go, or xla:/path/to/plugin.so, with options after a comma: cpu,devices=4 makes virtual devices (default: a GPU where there is one, else the CPU; also GOMLX_BACKEND)")
 	cmd.Flags().BoolVar(&o.verbose, "verbose", false, "let XLA write its own log")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "end with one JSON object on stdout")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })

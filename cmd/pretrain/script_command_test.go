@@ -251,6 +251,28 @@ func sameRun(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// nearrun A B TOLERANCE: two runs saw the same tokens and their losses are equal within the tolerance, in training and on
+// held-out text.
+func nearRun(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 3, "nearrun A B TOLERANCE")
+	tolerance, err := strconv.ParseFloat(args[2], 64)
+	ts.Check(err)
+	var records [2][]metrics.Record
+	for i, run := range args[:2] {
+		records[i], err = readMetrics(ts.MkAbs(run))
+		ts.Check(err)
+		for j := range records[i] {
+			records[i][j].GradNorm = 0
+		}
+	}
+	near := cmp.Comparer(func(a, b metrics.Number) bool {
+		return a == b || a != a && b != b || math.Abs(float64(a-b)) <= tolerance
+	})
+	if diff := cmp.Diff(records[0], records[1], near, cmpopts.EquateNaNs()); diff != "" {
+		ts.Fatalf("metrics differ: -%s +%s\n%s", args[0], args[1], diff)
+	}
+}
+
 // newestState has the tensor files of a run's newest checkpoint, by the checkpoint's name and theirs.
 func newestState(run string) (map[string][]byte, error) {
 	checkpoints, err := filepath.Glob(filepath.Join(run, "checkpoints", "step-*"))

@@ -26,7 +26,7 @@ func TestScript(t *testing.T) {
 		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error { return setUp(env.WorkDir, env.Setenv) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "signals": signals, "waitfor": waitFor, "random": random, "keys": keys, "learns": learns, "agree": agree, "prunes": prunes, "samerun": sameRun,
+			"exits": exits, "signals": signals, "waitfor": waitFor, "random": random, "keys": keys, "learns": learns, "agree": agree, "prunes": prunes, "samerun": sameRun, "nearrun": nearRun,
 			"lines": lines, "truncate": truncate, "unhex": unhex, "prepared": prepared, "smalldisk": smallDisk, "poison": poison, "flip": flip, "fill": fill,
 		},
 		Condition: func(name string) (bool, error) {

@@ -77,7 +77,7 @@ func (p Problem) String() string { return p.What + ": " + p.Mend }
 //	xla:/path/plugin.so    XLA, with this plugin
 //	go                     GoMLX's pure-Go backend: no plugin, about 12 times slower than XLA on a CPU
 //
-// Options follow commas: cpu_device_count=4, or go-xla's, as in "cuda,preallocate=true,memory_fraction=0.9".
+// Options follow commas: devices=4, which makes a CPU appear as four, or go-xla's, as in "cuda,preallocate=true,memory_fraction=0.9".
 // Only auto falls back, and only from an absent plugin or a broken CPU one: a GPU that does not open is an error,
 // not a slow run. The caller finalises the backend, once; its buffers and programs end with it.
 //
@@ -225,7 +225,7 @@ func openXLA(sp spec, p plugin.Plugin, o Options) (compute.Backend, Info, error)
 		options["cpu_device_count"] = int64(max(1, o.VirtualDevices))
 	default:
 		if o.VirtualDevices > 1 {
-			return fail(fmt.Errorf("cpu_device_count=%d is for the CPU: use --backend cpu", o.VirtualDevices))
+			return fail(fmt.Errorf("devices=%d is for the CPU, to make virtual ones: use --backend cpu", o.VirtualDevices))
 		}
 	}
 	if !o.Verbose {
@@ -245,7 +245,7 @@ func openXLA(sp spec, p plugin.Plugin, o Options) (compute.Backend, Info, error)
 		PluginVersion: p.Version,
 	}
 	if n := options["cpu_device_count"]; n != nil {
-		info.Spec += fmt.Sprintf(",cpu_device_count=%d", n)
+		info.Spec += fmt.Sprintf(",devices=%d", n)
 	}
 	loaded, err := pjrt.GetPlugin(p.Path) // cached: the one just loaded
 	if err != nil {

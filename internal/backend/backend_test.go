@@ -65,7 +65,7 @@ func TestOpenWithPlugin(t *testing.T) {
 		{"", Options{}, 1},
 		{"auto", Options{}, 1},
 		{"cpu", Options{VirtualDevices: 4}, 4},
-		{"xla:cpu,cpu_device_count=2,shared_buffers=false", Options{}, 2},
+		{"xla:cpu,devices=2,shared_buffers=false", Options{}, 2},
 		{"xla:" + p.Path, Options{Threads: 1}, 1},
 	} {
 		t.Run(c.spec, func(t *testing.T) {
@@ -133,11 +133,11 @@ func TestOpenWithoutPlugin(t *testing.T) {
 		"go,tf32":                    "option tf32",
 		"auto,tf32=false":            "option tf32",
 		"cpu,tf23=false":             `option "tf23" is unknown`,
-		"cpu,cpu_device_count=0":     "want a number of devices",
-		"auto,cpu_device_count=2":    "backend go has one device", // the fallback cannot do it
+		"cpu,devices=0":     "want a number of devices",
+		"auto,devices=2":    "backend go has one device", // the fallback cannot do it
 		"tpu":                        `"tpu" is unknown`,
 		"xla:relative/plugin.so":     "xla:/absolute/path",
-		"go,cpu_device_count=3":      "one device",
+		"go,devices=3":      "one device",
 		"xla:/x/cuda.so,nosuch=true": "nosuch",
 	} {
 		if _, _, err := Open(spec, empty); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
@@ -380,7 +380,7 @@ func TestDoctorFindsProblems(t *testing.T) {
 }
 
 func FuzzParseSpec(f *testing.F) {
-	for _, s := range []string{"", "auto", "cpu,cpu_device_count=4", "xla:cuda,tf32=false,nopreallocate", "xla:/a/pjrt_c_api_cpu_plugin.so", "go", "xla:/a/gpu.so,,=", "cpu,=x"} {
+	for _, s := range []string{"", "auto", "cpu,devices=4", "xla:cuda,tf32=false,nopreallocate", "xla:/a/pjrt_c_api_cpu_plugin.so", "go", "xla:/a/gpu.so,,=", "cpu,=x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -395,7 +395,7 @@ func FuzzParseSpec(f *testing.F) {
 		}
 		again += sp.options
 		if sp.devices > 0 {
-			again += fmt.Sprintf(",cpu_device_count=%d", sp.devices)
+			again += fmt.Sprintf(",devices=%d", sp.devices)
 		}
 		if back, err := parseSpec(again); err != nil || back != sp {
 			t.Errorf("%q is %+v, but %q is %+v, %v", s, sp, again, back, err)

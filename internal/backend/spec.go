@@ -26,7 +26,7 @@ type spec struct {
 	platform platform
 	path     string // the plugin's, where the string gives it
 	options  string // ",key=value…" for go-xla, or ""
-	devices  int    // cpu_device_count, 0 where not given
+	devices  int    // virtual devices of a CPU, 0 where not given
 }
 
 // parseSpec reads the grammar of Open's spec.
@@ -53,16 +53,16 @@ func parseSpec(s string) (spec, error) {
 		key, value, _ := strings.Cut(option, "=")
 		switch {
 		case option == "":
-		case key == "cpu_device_count":
+		case key == "devices":
 			n, err := strconv.Atoi(value)
 			if err != nil || n < 1 {
-				return spec{}, fmt.Errorf("backend %q: cpu_device_count=%s: want a number of devices, 1 or more", s, value)
+				return spec{}, fmt.Errorf("backend %q: devices=%s: want a number of devices, 1 or more", s, value)
 			}
 			sp.devices = n
 		case sp.platform == platformAuto || sp.platform == platformGo:
 			return spec{}, fmt.Errorf("backend %q: option %s has no meaning for %s: name the device, as in cuda,%s", s, key, sp.platform, option)
 		case !slices.Contains(xlaOptions, strings.TrimPrefix(key, "no")):
-			return spec{}, fmt.Errorf("backend %q: option %q is unknown: go-xla has %s, and cpu_device_count", s, key, strings.Join(xlaOptions, ", "))
+			return spec{}, fmt.Errorf("backend %q: option %q is unknown: go-xla has %s, and devices", s, key, strings.Join(xlaOptions, ", "))
 		default:
 			sp.options += "," + option
 		}

@@ -122,7 +122,7 @@ type Evaluator struct {
 
 // New prepares an evaluator that takes so many sequences at once; it compiles on first use.
 func New(m *mesh.Mesh, decoder model.Decoder, head loss.Head, sequences int) (*Evaluator, error) {
-	decoder.Spread, head.Spread = m.Spread(), m.Spread()
+	decoder, head.Spread = decoder.Across(m.Spread()), m.Spread()
 	e := &Evaluator{decoder: decoder, params: decoder.Params(), sequences: sequences, mesh: m}
 	inputs := []mesh.Value{{Rule: mesh.Batch}}
 	if decoder.DocumentMask {

@@ -9,6 +9,7 @@ import (
 	"pretrain/train"
 	"pretrain/train/feed"
 	"pretrain/train/loss"
+	"pretrain/train/mesh"
 	"pretrain/train/optim"
 	"pretrain/train/spike"
 
@@ -40,13 +41,13 @@ func check(be compute.Backend, m model.Config, seed uint64, after []int) ([]scal
 	}
 	n := model.NumericsFor(be, model.FP32)
 	decoder := model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}
-	program, err := train.NewProgram(be, decoder, loss.Head{Numerics: n}, optim.Default())
+	program, err := train.NewProgram(mesh.One(be), decoder, loss.Head{Numerics: n}, optim.Default())
 	if err != nil {
 		return nil, err
 	}
 	defer program.Finalize()
 	key := prng.New(seed)
-	state, err := train.Init(be, program.Layout(), key.Split("init"))
+	state, err := train.Init(mesh.One(be), program.Layout(), key.Split("init"))
 	if err != nil {
 		return nil, err
 	}
