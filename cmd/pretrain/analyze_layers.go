@@ -15,6 +15,7 @@ import (
 	"pretrain/model/analyze"
 	"pretrain/train/checkpoint"
 	"pretrain/train/eval"
+	"pretrain/train/mesh"
 	"pretrain/train/metrics"
 
 	"github.com/gomlx/gomlx/core/tensors"
@@ -105,7 +106,7 @@ func analyzeLayers(ctx context.Context, o layersOptions, stdout, stderr io.Write
 	if len(names) > 1 {
 		fmt.Fprintf(stderr, "measuring on source %s, the first of %s\n", names[0], strings.Join(names, ", "))
 	}
-	if a.nats, err = eval.New(d.Backend, d.Decoder, d.head(), int(d.Config.Derived.MicroBatch)); err != nil {
+	if a.nats, err = eval.New(mesh.One(d.Backend), d.Decoder, d.head(), int(d.Config.Derived.MicroBatch)); err != nil {
 		return err
 	}
 	defer a.nats.Finalize()
