@@ -133,11 +133,11 @@ func TestOpenWithoutPlugin(t *testing.T) {
 		"go,tf32":                    "option tf32",
 		"auto,tf32=false":            "option tf32",
 		"cpu,tf23=false":             `option "tf23" is unknown`,
-		"cpu,devices=0":     "want a number of devices",
-		"auto,devices=2":    "backend go has one device", // the fallback cannot do it
+		"cpu,devices=0":              "want a number of devices",
+		"auto,devices=2":             "backend go has one device", // the fallback cannot do it
 		"tpu":                        `"tpu" is unknown`,
 		"xla:relative/plugin.so":     "xla:/absolute/path",
-		"go,devices=3":      "one device",
+		"go,devices=3":               "one device",
 		"xla:/x/cuda.so,nosuch=true": "nosuch",
 	} {
 		if _, _, err := Open(spec, empty); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
