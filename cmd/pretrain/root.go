@@ -70,6 +70,7 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 		newAnalyze(
 			newAnalyzeLayers(stdout, stderr),
 		),
+		newExport(stdout, stderr),
 		newReport(stdout),
 		newDashboard(stdout),
 	)

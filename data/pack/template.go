@@ -183,3 +183,26 @@ func Join(runs []Run, encoded [][]uint32, messages []data.Message, end ...uint32
 	mark(messages[len(messages)-1].Assistant())
 	return tokens, loss
 }
+
+// Jinja is the template in the language of Hugging Face's tokenizer_config.json: the text of PromptPieces after the token that
+// begins a document, special tokens by name. "" for NoTemplate.
+func (t Template) Jinja() string {
+	switch t {
+	case ChatML:
+		return `{{ bos_token }}{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}` +
+			`{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}`
+	case MiniCPM:
+		return `{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' or message['role'] == 'tool' %}` +
+			`{{ '<用户>' + message['content'].strip() + '<AI>' }}{% else %}{{ message['content'].strip() }}{% endif %}{% endfor %}`
+	default:
+		return ""
+	}
+}
+
+// EndOfTurn is the name of the token that ends an answer before the text ends, "" where there is none.
+func (t Template) EndOfTurn() string {
+	if t == ChatML {
+		return "<|im_end|>"
+	}
+	return ""
+}
