@@ -1,16 +1,16 @@
 #!/bin/sh
 # The ladder of docs/science/scaling.md: six sizes, each a trunk with decays that end at the same numbers of tokens; the law is
-# fitted to the five smaller ones and predicts the largest. About 45 minutes on two quiet cores; stopped, the same command goes on.
+# fitted to the five smaller ones and predicts the largest. Stopped, the same command goes on.
 #
 #   bench/science/ladder.sh DATA OUT [WIDTH:LAYERS:MTOK,MTOK…]…
 #
-# DATA is text that one run does not see twice (10M tokens; here 28 MB of English books), OUT the folder of the runs. Sizes and
+# DATA is text that no run sees twice (here 28 MB of English books), OUT the folder of the runs. Sizes and
 # lengths, in millions of tokens, may be given instead of those below.
 set -eu
 [ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 data=$1 out=$2 here=$(dirname "$0")
 shift 2
-[ $# -gt 0 ] || set -- 64:2:0.5,1,2,4 96:2:0.5,1,2,4 96:4:0.5,1,2,4 128:4:0.5,1,2,4 160:5:0.5,1,2,4 256:6:2,4
+[ $# -gt 0 ] || set -- 64:2:0.25,0.5,1,2 64:4:0.25,0.5,1,2 96:4:0.25,0.5,1,2 128:4:0.25,0.5,1,2 160:5:0.25,0.5,1,2 256:6:1,2
 for size in "$@"; do
 	IFS=: read -r width layers lengths <<-END
 	$size

@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 
 	"pretrain/train/scaling"
 
@@ -15,7 +14,7 @@ import (
 
 func newScaling(stdout, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{Use: "scaling", Short: "Fit scaling laws, and plan runs by them", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(newScalingFit(stdout, stderr))
+	cmd.AddCommand(newScalingFit(stdout, stderr), newScalingPlan(stdout))
 	return cmd
 }
 
@@ -24,7 +23,7 @@ type fitOptions struct {
 	csv      string
 	columns  scaling.Columns
 	runs     []string
-	params   string
+	params   scaling.Convention
 	source   string
 	form     string
 	options  scaling.Options
@@ -73,7 +72,7 @@ is none, and the decays that branched off it are (pretrain branch --plan makes s
 	f.StringVar(&o.columns.C, "c-col", "", "the `column` with the training compute in FLOPs (default 6·N·D)")
 	f.StringVar(&o.columns.Loss, "loss-col", "", "the `column` with the final loss (default loss); of run directories val_loss, the default, or val_bpb")
 	f.StringArrayVar(&o.runs, "runs", nil, "a `folder` with run directories at any depth; may be given again")
-	f.StringVar(&o.params, "params", paramsNonEmbedding, "what N counts of run directories: "+strings.Join(paramConventions, ", "))
+	f.StringVar((*string)(&o.params), "params", string(scaling.NonEmbedding), "what N counts of run directories: non-embedding, compute (with the output projection) or total")
 	f.StringVar(&o.source, "source", "", "of run directories, the loss of one validation source alone")
 	f.StringVar(&o.form, "form", string(scaling.Additive), "chinchilla, kaplan or isoflop")
 	f.StringVar((*string)(&o.options.Method), "method", string(scaling.Huber), "huber or least-squares")
@@ -97,8 +96,8 @@ func fitScaling(o fitOptions, stdout, stderr io.Writer) error {
 		return usagef("--form %s: want chinchilla, kaplan or isoflop", o.form)
 	case !slices.Contains(scaling.Methods, o.options.Method):
 		return usagef("--method %s: want huber or least-squares", o.options.Method)
-	case !slices.Contains(paramConventions, o.params):
-		return usagef("--params %s: want one of %s", o.params, strings.Join(paramConventions, ", "))
+	case !slices.Contains(scaling.Conventions, o.params):
+		return usagef("--params %s: want non-embedding, compute or total", string(o.params))
 	case o.options.Bootstrap < 0 || o.drop < 0:
 		return usagef("--bootstrap %d, --drop-highest %d: want 0 or more", o.options.Bootstrap, o.drop)
 	case o.form == isoFLOP && (o.holdout != "" || len(o.compute) > 0 || o.out != "" || o.svg != ""):

@@ -10,27 +10,10 @@ import (
 
 	"pretrain/configs"
 	"pretrain/internal/vfs"
-	"pretrain/model"
 	"pretrain/schedule"
 	"pretrain/train/runs"
 	"pretrain/train/scaling"
 )
-
-// What N counts, on the command line.
-const (
-	paramsNonEmbedding = "non-embedding"
-	paramsCompute      = "compute"
-	paramsTotal        = "total"
-)
-
-var paramConventions = []string{paramsNonEmbedding, paramsCompute, paramsTotal}
-
-// conventionText says what N counts in words.
-var conventionText = map[string]string{
-	paramsNonEmbedding: "parameters without the embedding and output projection (MiniCPM's and Kaplan's convention)",
-	paramsCompute:      "parameters without the embedding, but with the output projection: what a token is multiplied by",
-	paramsTotal:        "all stored parameters, a tied embedding once (Chinchilla's convention)",
-}
 
 // runPoints are the finished runs of some folders whose learning rate has come down.
 func (o fitOptions) runPoints(stderr io.Writer) ([]scaling.Point, *scaling.Report, error) {
@@ -82,7 +65,7 @@ func (o fitOptions) runPoints(stderr io.Writer) ([]scaling.Point, *scaling.Repor
 				return nil, nil, err
 			}
 			tokenizers[tokenizer] = true
-			p.N = float64(parameters(m, o.params))
+			p.N = float64(o.params.Of(m))
 			if p.Name, err = filepath.Rel(root, r.Dir); err != nil {
 				return nil, nil, err
 			}
@@ -99,17 +82,5 @@ func (o fitOptions) runPoints(stderr io.Writer) ([]scaling.Point, *scaling.Repor
 	if o.source != "" {
 		unit += " of source " + o.source
 	}
-	return points, &scaling.Report{Source: "runs in " + strings.Join(o.runs, ", "), Unit: unit, Convention: conventionText[o.params]}, nil
-}
-
-// parameters of a model by a convention.
-func parameters(m model.Config, convention string) int64 {
-	switch n := m.Count(); convention {
-	case paramsCompute:
-		return n.Compute
-	case paramsTotal:
-		return n.Total
-	default:
-		return n.NonEmbedding
-	}
+	return points, &scaling.Report{Source: "runs in " + strings.Join(o.runs, ", "), Unit: unit, Convention: o.params.String()}, nil
 }

@@ -102,21 +102,3 @@ func Optimal(curve Curve, c, inference float64) Allocation {
 	}
 	return at((low + high) / 2)
 }
-
-// Published are laws from the literature, by the name that a command line gives them. N and D are in single parameters and tokens.
-var Published = []struct {
-	Name   string
-	Source string
-	// Unit of the loss.
-	Unit string
-	Law  Law
-}{
-	{"epoch", "Besiroglu et al. 2404.10102, a refit of Chinchilla's points", "nats per token", Law{1.8172, 482.01, 2085.43, 0.3478, 0.3658}},
-	{"chinchilla", "Hoffmann et al. 2203.15556, approach 3, as printed", "nats per token", Law{1.69, 406.4, 410.7, 0.34, 0.28}},
-	{"minicpm", "MiniCPM 2404.06395, Fig. 10, average", "nats per byte", perGiga(0.31, 7.15e-2, 3.00e-1, 0.29, 0.23)},
-}
-
-// perGiga is a law whose A and B were given for N and D in units of 1e9.
-func perGiga(e, a, b, alpha, beta float64) Law {
-	return Law{e, a * math.Pow(1e9, alpha), b * math.Pow(1e9, beta), alpha, beta}
-}
