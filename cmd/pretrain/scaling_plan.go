@@ -168,7 +168,10 @@ func (p *scalingPlan) configure() error {
 	if err != nil {
 		return fmt.Errorf("the plan's configuration does not load: %w", err)
 	}
-	run := makePlan(r, 0)
+	run, err := makePlan(r, 0)
+	if err != nil {
+		return err
+	}
 	p.CheckpointBytes, p.DiskBytes = run.StateBytes, run.CheckpointBytes
 	return nil
 }
