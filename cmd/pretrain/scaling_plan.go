@@ -20,7 +20,7 @@ import (
 type scalingPlanOptions struct {
 	scaling.Request
 	gpu, tokens, params, inference, batch string
-	law, fit                              string
+	law, fit, mfuFrom                     string
 	out, data                             string
 	asJSON                                bool
 }
@@ -28,7 +28,7 @@ type scalingPlanOptions struct {
 func newScalingPlan(stdout io.Writer) *cobra.Command {
 	var o scalingPlanOptions
 	cmd := &cobra.Command{
-		Use: "plan --gpus N --gpu NAME --days N --mfu F [--tokens N | --params N]", Short: "Say which model to train with some GPUs in some days, and write its configuration", Args: noArgs,
+		Use: "plan --gpus N --gpu NAME --days N {--mfu F | --mfu-from RUN} [--tokens N | --params N]", Short: "Say which model to train with some GPUs in some days, and write its configuration", Args: noArgs,
 		Long: `Plan a run for GPUs × days × MFU: from the tokens to the size or from the size to the tokens; with neither, the size and tokens of the
 least loss by a scaling law. It gives the decoder's shape, batch, steps, phases, memory and mesh, disk, hours, price, energy, and how
 much the answer hangs on what nobody knows yet.
@@ -36,7 +36,8 @@ much the answer hangs on what nobody knows yet.
 The law is a published one, or your own: the file that pretrain scaling fit --out wrote. --inference-tokens pays for the model's
 use from the same compute, which makes it smaller and trains it longer.
 
---mfu is the part of the GPUs' bf16 peak that the model's own FLOPs use. Measure it: one host, the planned shape, some steps.`,
+--mfu is the part of the GPUs' bf16 peak that the model's own FLOPs use. Measure it with a short run of the planned shape on one host,
+and give that run by --mfu-from.`,
 		Example: `  pretrain scaling plan --gpus 300 --gpu h100 --days 60 --tokens 1T --mfu 0.4
   pretrain scaling plan --gpus 8 --gpu 4090 --days 14 --mfu 0.35 --params 0.5B --out run.yaml
   pretrain scaling plan --gpus 64 --gpu a100 --days 30 --mfu 0.45 --fit ladder.json --inference-tokens 2T --json`,
@@ -47,6 +48,7 @@ use from the same compute, which makes it smaller and trains it longer.
 	f.StringVar(&o.gpu, "gpu", "", "which: "+strings.Join(gpu.Keys(), ", "))
 	f.Float64Var(&o.Days, "days", 0, "days that all of them run")
 	f.Float64Var(&o.MFU, "mfu", 0, "part of the bf16 peak that is used, such as 0.4")
+	f.StringVar(&o.mfuFrom, "mfu-from", "", "take the MFU that a finished run measured, from its run `directory`, instead of --mfu")
 	f.StringVar(&o.tokens, "tokens", "", "tokens to train on, as 300B or 1T")
 	f.StringVar(&o.params, "params", "", "parameters besides the embedding, as 0.5B")
 	f.StringVar(&o.inference, "inference-tokens", "", "tokens that the model is expected to read and write in its life, paid from the same compute")
@@ -105,6 +107,19 @@ func (o *scalingPlanOptions) read() (err error) {
 				return usagef("--%s %s: want a number such as 0.5B, 300B or 1T", q.flag, q.text)
 			}
 		}
+	}
+	if o.mfuFrom != "" {
+		if o.MFU != 0 {
+			return usagef("--mfu and --mfu-from: want one of them")
+		}
+		done, err := readResult(o.mfuFrom)
+		if err != nil {
+			return err
+		}
+		if done == nil || !(done.MFU > 0) {
+			return usagef("--mfu-from %s: want a finished run that knows its MFU (on a device without a data sheet, PRETRAIN_PEAK_FLOPS says the peak)", o.mfuFrom)
+		}
+		o.MFU, o.Measured = float64(done.MFU), o.mfuFrom
 	}
 	switch {
 	case o.GPUs < 1:

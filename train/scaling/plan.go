@@ -16,6 +16,8 @@ type Request struct {
 	Days float64 `json:"days"`
 	// MFU is the part of the GPUs' bf16 peak that the model's own FLOPs use, above 0 and at most 1.
 	MFU float64 `json:"mfu"`
+	// Measured names the run that measured the MFU; "": it is an assumption.
+	Measured string `json:"mfu_measured_by,omitempty"`
 	// Tokens to train on, or parameters besides the embedding; 0: what follows from the rest, by the law if both are 0.
 	Tokens float64 `json:"tokens"`
 	Params float64 `json:"params"`
@@ -237,5 +239,8 @@ func (p *Plan) note() {
 	if hosts := (p.GPUs + devicesPerHost - 1) / devicesPerHost; hosts > 1 {
 		add("%d GPUs are %d hosts of %d: MFU over a network is lower than on one host, and this program's own training spans the devices of one host", p.GPUs, hosts, devicesPerHost)
 	}
-	add("memory is estimated and MFU, price and law are assumptions: measure a step on one host before you believe the hours")
+	if p.Measured == "" {
+		add("MFU is an assumption: measure it on one host, with the planned shape, before you believe the hours")
+	}
+	add("memory is an estimate, the price an assumption")
 }
