@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"pretrain/data"
@@ -25,9 +24,10 @@ type verdict struct {
 	Cut        []uint32    `json:"cut,omitempty"` // paragraphs to cut out
 }
 
-func verdictPath(dir string, file uint32) string {
-	return filepath.Join(dir, "verdicts-"+strconv.FormatUint(uint64(file), 10)+".jsonl")
-}
+// VerdictName is the name of the file with the verdicts on a file, in the folder that [Config.Cluster] wrote.
+func VerdictName(file uint32) string { return fmt.Sprintf("verdicts-%d.jsonl", file) }
+
+func verdictPath(dir string, file uint32) string { return filepath.Join(dir, VerdictName(file)) }
 
 // Verdicts is the fourth phase: what becomes of the documents of one file.
 type Verdicts struct {

@@ -17,7 +17,7 @@ import (
 	"pretrain/internal/problem"
 )
 
-// Command is a labeller of the user's own: a program that reads documents and writes labels. Start from [DefaultCommand].
+// Command is a labeller of the user's own: a program that reads documents and writes labels.
 //
 // It reads one JSON object a line from its standard input, {"id", "text", "source"}, and writes one line for each, in the same
 // order, {"NAME": number or text, …}: each becomes the attribute label.NAME. An id, where it writes one, must be that of the
@@ -28,9 +28,6 @@ type Command struct {
 	// Version is yours to change when the labeller gives other labels for the same texts: it makes the step run again.
 	Version string `yaml:"version" json:"version"`
 }
-
-// DefaultCommand has nothing to run.
-func DefaultCommand() Command { return Command{} }
 
 // Validate reports every problem at once, as joined [problem.Problem] errors.
 func (c Command) Validate() error {

@@ -72,7 +72,7 @@ func (f Features) check(p *problem.List) {
 	p.Check(f.MaxTokens >= 1, "max_tokens", f.MaxTokens, "at least 1")
 }
 
-// Classifier is a classifier as a step of the pipeline. Start from [DefaultClassifier].
+// Classifier is a classifier as a step of the pipeline.
 type Classifier struct {
 	// Name of the label: the attribute is label.NAME, the reason of what is dropped label_NAME.
 	Name string `yaml:"name" json:"name"`
@@ -84,23 +84,29 @@ type Classifier struct {
 	// Mode is tag, or filter: documents outside Min and Max are dropped. Default tag: a threshold is chosen better once the
 	// distribution is known.
 	Mode data.Mode `yaml:"mode" json:"mode"`
-	// Min and Max bound the probability of documents that stay. Default 0% and 100%: all stay.
+	// Min is the lowest probability of documents that stay. Default 0%.
 	Min units.Fraction `yaml:"min" json:"min"`
+	// Max is the highest probability of documents that stay. Default 0%, which means 100%.
 	Max units.Fraction `yaml:"max" json:"max"`
 }
-
-// DefaultClassifier tags.
-func DefaultClassifier() Classifier { return Classifier{Mode: data.Tag, Max: 1} }
 
 // Validate reports every problem at once, as joined [problem.Problem] errors.
 func (c Classifier) Validate() error {
 	var p problem.List
 	p.Check(isName(c.Name), "name", c.Name, "lower-case letters, digits and underscores")
 	p.Check(c.Model != "", "model", c.Model, "a file that `pretrain data train-classifier` wrote")
-	p.Check(c.Mode.Valid(), "mode", c.Mode, "off, filter or tag")
+	p.Check(c.Mode == "" || c.Mode.Valid(), "mode", c.Mode, "off, filter or tag")
 	p.Check(c.Mode != data.Filter || c.Value != "", "value", c.Value, "the label value that min and max are about, since mode is filter")
-	p.Check(c.Min >= 0 && c.Min <= c.Max && c.Max <= 1, "min", c.Min, "0%% to max (%v)", c.Max)
+	p.Check(c.Min >= 0 && c.Min <= c.highest() && c.Max >= 0 && c.Max <= 1, "min", c.Min, "0%% to max (%v)", c.highest())
 	return p.Err()
+}
+
+// highest is Max with its default filled in.
+func (c Classifier) highest() units.Fraction {
+	if c.Max == 0 {
+		return 1
+	}
+	return c.Max
 }
 
 // isName reports whether a name can be part of an attribute's name and of a reason.

@@ -169,7 +169,7 @@ func TestSave(t *testing.T) {
 
 func TestStep(t *testing.T) {
 	m := train(t, topics(1500, 3), small())
-	c := Classifier{Name: "topic", Model: "m", Mode: data.Tag, Max: 1}
+	c := Classifier{Name: "topic", Model: "m", Mode: data.Tag}
 	apply := func(c Classifier, d *data.Document) (data.Reason, string) {
 		factory, err := m.Step(c)
 		if err != nil {
@@ -208,7 +208,7 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%s is missing in %v", key, err)
 		}
 	}
-	err := Classifier{Name: "A b", Mode: data.Filter, Min: 0.5}.Validate()
+	err := Classifier{Name: "A b", Mode: data.Filter, Min: 0.5, Max: 0.2}.Validate()
 	for _, key := range []string{"name", "model", "value", "min"} {
 		if !strings.Contains(err.Error(), key+": ") {
 			t.Errorf("%s is missing in %v", key, err)

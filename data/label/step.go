@@ -30,8 +30,8 @@ func (m *Model) Step(c Classifier) (data.Factory, error) {
 			}
 			probability := p.Probabilities(text)[value]
 			d.SetNumber(name, probability)
-			if c.Mode == data.Filter && (probability < float64(c.Min) || probability > float64(c.Max)) {
-				return reason, fmt.Sprintf("%s is %s with probability %.3f; want %v to %v", c.Name, c.Value, probability, c.Min, c.Max)
+			if c.Mode == data.Filter && (probability < float64(c.Min) || probability > float64(c.highest())) {
+				return reason, fmt.Sprintf("%s is %s with probability %.3f; want %v to %v", c.Name, c.Value, probability, c.Min, c.highest())
 			}
 			return "", ""
 		})

@@ -41,44 +41,80 @@ func (p Percentiles) Validate() error {
 type Cut struct {
 	Middle    float64 `json:"middle"`
 	Tail      float64 `json:"tail"`
-	Documents int     `json:"documents"` // of the sample
+	Documents int64   `json:"documents"` // that decided it
 }
 
 // Cuts are the cuts by language. "" has those of all languages together, for languages with too few documents to tell.
 type Cuts map[string]Cut
 
-// minSample is how many documents of a language its percentiles are taken from at least.
-const minSample = 50
+// minDocuments is how many documents of a language its percentiles are taken from at least.
+const minDocuments = 50
 
-// NewCuts takes the percentiles of a sample of perplexities by language. Infinite ones, of texts without units, do not count.
-func NewCuts(sample map[string][]float64, p Percentiles) Cuts {
-	cuts := Cuts{}
-	var all []float64
-	for _, language := range slices.Sorted(maps.Keys(sample)) {
-		values := slices.DeleteFunc(slices.Clone(sample[language]), func(x float64) bool { return math.IsInf(x, 0) || math.IsNaN(x) })
-		all = append(all, values...)
-		if len(values) >= minSample {
-			cuts[language] = newCut(values, p)
+// Distribution counts documents by language and perplexity, in steps of 1%. Distributions of parts add up, in any order.
+type Distribution map[string]map[int]int64
+
+// steps is the number of them in a factor of e.
+const steps = 100
+
+// Add counts a document. Infinite perplexities, of texts without units, do not count.
+func (d Distribution) Add(language string, perplexity float64) {
+	if math.IsInf(perplexity, 0) || math.IsNaN(perplexity) || perplexity <= 0 {
+		return
+	}
+	d.of(language)[int(math.Floor(steps*math.Log(perplexity)))]++
+}
+
+func (d Distribution) of(language string) map[int]int64 {
+	if d[language] == nil {
+		d[language] = map[int]int64{}
+	}
+	return d[language]
+}
+
+// Merge adds the counts of another part.
+func (d Distribution) Merge(o Distribution) {
+	for language, counts := range o {
+		to := d.of(language)
+		for step, n := range counts {
+			to[step] += n
 		}
 	}
-	cuts[""] = newCut(all, p)
+}
+
+// Cuts takes the percentiles, exact to a step.
+func (d Distribution) Cuts(p Percentiles) Cuts {
+	cuts, all := Cuts{}, Distribution{}
+	for language, counts := range d {
+		all.Merge(Distribution{"": counts})
+		if c := newCut(counts, p); c.Documents >= minDocuments {
+			cuts[language] = c
+		}
+	}
+	cuts[""] = newCut(all[""], p)
 	return cuts
 }
 
-func newCut(values []float64, p Percentiles) Cut {
-	slices.Sort(values)
-	return Cut{Middle: percentile(values, float64(p.Head)), Tail: percentile(values, float64(p.Middle)), Documents: len(values)}
-}
-
-// percentile is the value below which the part p of sorted values lies: of the two around that place, by linear interpolation, as numpy's.
-func percentile(sorted []float64, p float64) float64 {
-	if len(sorted) == 0 {
-		return math.Inf(1)
+func newCut(counts map[int]int64, p Percentiles) Cut {
+	c := Cut{Middle: math.Inf(1), Tail: math.Inf(1)}
+	for _, n := range counts {
+		c.Documents += n
 	}
-	at := p * float64(len(sorted)-1)
-	low := int(at)
-	high := min(low+1, len(sorted)-1)
-	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
+	seen := int64(0)
+	for _, step := range slices.Sorted(maps.Keys(counts)) {
+		begin := math.Exp(float64(step) / steps)
+		if float64(seen) >= float64(p.Head)*float64(c.Documents) {
+			c.Middle = min(c.Middle, begin)
+		}
+		if float64(seen) >= float64(p.Middle)*float64(c.Documents) {
+			c.Tail = min(c.Tail, begin)
+		}
+		seen += counts[step]
+	}
+	if c.Documents == 0 || math.IsInf(c.Tail, 1) {
+		c.Tail = math.MaxFloat64 // JSON knows no infinity
+	}
+	c.Middle = min(c.Middle, c.Tail)
+	return c
 }
 
 // Of is the bucket of a perplexity. A text without units, whose perplexity is infinite, is in the tail.

@@ -229,24 +229,42 @@ func TestTrainErrors(t *testing.T) {
 	}
 }
 
-// Percentiles are numpy's: of 0 to 100, the 30th is 30.
+// Of documents with perplexity 1 to 1000, 30% are the head and 60% the head and middle, to a step of 1%; a language of a few documents
+// goes by all of them; parts add up.
 func TestCuts(t *testing.T) {
-	var values []float64
-	for i := range 101 {
-		values = append(values, float64((i*37)%101))
+	d, other := Distribution{}, Distribution{}
+	for i := range 1000 {
+		part := d
+		if i%2 == 0 {
+			part = other
+		}
+		part.Add("en", float64((i*37)%1000+1))
 	}
-	values = append(values, math.Inf(1))
-	cuts := NewCuts(map[string][]float64{"en": values, "zh": {1000, 2000}}, DefaultPercentiles())
-	if diff := cmp.Diff(Cut{Middle: 30, Tail: 60, Documents: 101}, cuts["en"]); diff != "" {
-		t.Error(diff)
+	d.Add("zh", 5)
+	d.Add("en", math.Inf(1))
+	d.Merge(other)
+	text, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for p, want := range map[float64]Bucket{0: Head, 29.9: Head, 30: Middle, 60: Tail, math.Inf(1): Tail} {
+	var back Distribution
+	if err := json.Unmarshal(text, &back); err != nil || !cmp.Equal(d, back) {
+		t.Errorf("as JSON and back: %v", err)
+	}
+	cuts := d.Cuts(DefaultPercentiles())
+	if c := cuts["en"]; c.Documents != 1000 || math.Abs(c.Middle-300) > 4 || math.Abs(c.Tail-600) > 7 {
+		t.Errorf("%+v", c)
+	}
+	for p, want := range map[float64]Bucket{1: Head, 290: Head, 310: Middle, 590: Middle, 610: Tail, math.Inf(1): Tail} {
 		if got := cuts.Of("en", p); got != want {
 			t.Errorf("%v is in the %s, want %s", p, got, want)
 		}
 	}
-	if _, ok := cuts["zh"]; ok || cuts.Of("zh", 25) != Head || cuts[""].Documents != 103 {
-		t.Errorf("a language of two documents: %+v", cuts)
+	if _, ok := cuts["zh"]; ok || cuts.Of("zh", 25) != Head || cuts[""].Documents != 1001 {
+		t.Errorf("a language of one document: %+v", cuts)
+	}
+	if none := (Distribution{}).Cuts(DefaultPercentiles()); none.Of("en", 7) == Tail || none.Of("en", math.Inf(1)) != Tail {
+		t.Errorf("no documents: %+v", none)
 	}
 	if err := (Percentiles{0.7, 0.6}).Validate(); err == nil {
 		t.Error("head beyond middle")

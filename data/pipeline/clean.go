@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"pretrain/data"
 	"pretrain/data/exec"
 	"pretrain/data/funnel"
+	"pretrain/data/lm"
 	"pretrain/data/read"
 	"pretrain/data/record"
 )
@@ -81,13 +83,20 @@ func (p *preparation) clean(ctx context.Context) ([]exec.Done, error) {
 func (p *preparation) cleanKey(source string) string {
 	spec := p.spec(source)
 	spec.Path = ""
-	return keyOf(spec, p.Sources[source].domain())
+	keys := []any{spec, p.Sources[source].domain(), p.judges.keys}
+	if p.judged(source) {
+		keys = append(keys, p.model.Key())
+	}
+	return keyOf(keys...)
 }
 
 // links are the steps of a source.
 func (p *preparation) links(source string) []link {
-	_ = source
-	return nil
+	links := slices.Clone(p.judges.links)
+	if p.judged(source) {
+		links = append(links, scorer(p.model))
+	}
+	return links
 }
 
 // cleanFiles takes the documents of an input through the steps of its source.
@@ -100,6 +109,7 @@ func (p *preparation) cleanFiles(ctx context.Context, in input, dir string) (exe
 	counts := funnel.New(in.source, names...)
 	steps := newChain(counts, 1, links)
 	n := exec.Counts{}
+	perplexities := lm.Distribution{}
 	err := writeDocuments(dir, func(out *record.Writer) error {
 		for i := range in.hashes {
 			var report read.Report
@@ -112,6 +122,9 @@ func (p *preparation) cleanFiles(ctx context.Context, in input, dir string) (exe
 				if !steps.pass(&d) {
 					continue
 				}
+				if x, ok := d.Number(perplexityAttr); ok && p.judged(in.source) {
+					perplexities.Add(d.Language, x)
+				}
 				if err := out.Write(&d); err != nil {
 					return err
 				}
@@ -122,6 +135,9 @@ func (p *preparation) cleanFiles(ctx context.Context, in input, dir string) (exe
 		}
 		return nil
 	})
+	if p.judged(in.source) {
+		err = errors.Join(err, writeJSON(filepath.Join(dir, perplexityName), perplexities))
+	}
 	return n, errors.Join(err, writeJSON(filepath.Join(dir, countsName), counts))
 }
 

@@ -10,6 +10,10 @@ import (
 	"regexp"
 	"slices"
 
+	"pretrain/data"
+	"pretrain/data/decontam"
+	"pretrain/data/dedup"
+	"pretrain/data/lm"
 	"pretrain/data/pack"
 	"pretrain/data/read"
 	"pretrain/internal/problem"
@@ -33,6 +37,16 @@ type Config struct {
 	Template pack.Template `yaml:"template"`
 	// Validation is what is held out of each source.
 	Validation Validation `yaml:"validation"`
+	// Decontam drops documents that hold the questions of evaluation tasks.
+	Decontam decontam.Config `yaml:"decontam"`
+	// Labels are attributes of documents that classifiers and programs of your own find.
+	Labels Labels `yaml:"labels"`
+	// Perplexity judges text by an n-gram model of a reference set.
+	Perplexity Perplexity `yaml:"perplexity"`
+	// Dedup drops duplicates.
+	Dedup dedup.Config `yaml:"dedup"`
+	// Select drops documents by their attributes: thresholds on what the steps before found. A change reads no raw text again.
+	Select []Rule `yaml:"select"`
 }
 
 // Source is one kind of raw material.
@@ -104,6 +118,9 @@ func Default() Config {
 		Tokenizer:  tokenizer.Default(),
 		Template:   pack.MiniCPM,
 		Validation: Validation{Fraction: 0.01, MaxBytes: 64 << 20},
+		Decontam:   decontam.Default(),
+		Perplexity: Perplexity{Mode: data.Off, Model: lm.Default(), Percentiles: lm.DefaultPercentiles(), Drop: []lm.Bucket{lm.Tail}},
+		Dedup:      dedup.Default(),
 	}
 }
 
@@ -127,10 +144,15 @@ func (c Config) Validate() error {
 	p.Check(c.Read.MaxDocument > 0, "read.max_document", c.Read.MaxDocument, "more than 0")
 	p.Check(c.Validation.Fraction > 0 && c.Validation.Fraction <= 0.5, "validation.fraction", c.Validation.Fraction, "more than 0 and at most 50%%")
 	p.Check(c.Validation.MaxBytes > 0, "validation.max_bytes", c.Validation.MaxBytes, "more than 0")
+	for i, r := range c.Select {
+		r.check(&p, fmt.Sprintf("select[%d]", i), c.Sources)
+	}
 	for _, s := range []struct {
 		key    string
 		config interface{ Validate() error }
-	}{{"tokenizer", c.Tokenizer}} {
+	}{
+		{"tokenizer", c.Tokenizer}, {"decontam", c.Decontam}, {"labels", c.Labels}, {"perplexity", c.Perplexity}, {"dedup", c.Dedup},
+	} {
 		p.Section(s.key, s.config.Validate())
 	}
 	return p.Err()
@@ -144,6 +166,15 @@ func (c *Config) EachPath(f func(key string, path *string)) {
 		source := c.Sources[name]
 		f("sources."+name+".path", &source.Path)
 		c.Sources[name] = source
+	}
+	for i := range c.Decontam.Tasks {
+		f("decontam.tasks", &c.Decontam.Tasks[i])
+	}
+	for i := range c.Labels.Classifiers {
+		f(fmt.Sprintf("labels.classifiers[%d].model", i), &c.Labels.Classifiers[i].Model)
+	}
+	for i := range c.Perplexity.Reference {
+		f("perplexity.reference", &c.Perplexity.Reference[i])
 	}
 }
 

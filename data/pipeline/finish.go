@@ -6,9 +6,11 @@ import (
 	"math"
 	"path/filepath"
 
+	"pretrain/data/dedup"
 	"pretrain/data/exec"
 	"pretrain/data/funnel"
 	"pretrain/data/holdout"
+	"pretrain/data/lm"
 	"pretrain/data/record"
 )
 
@@ -33,23 +35,76 @@ func (c *candidates) consider(x candidate, limit uint64) {
 	}
 }
 
-// finish takes the cleaned documents through the steps that need to know the others.
-func (p *preparation) finish(ctx context.Context, cleaned []exec.Done) ([]exec.Done, error) {
+// corpus is what is known of all documents together; nil where nobody asked.
+type corpus struct {
+	verdicts *exec.Done // of the deduplication
+	cuts     *exec.Done // of the perplexities
+}
+
+// finish takes the documents through the steps that need to know the others.
+func (p *preparation) finish(ctx context.Context, documents []exec.Done, all corpus) ([]exec.Done, error) {
 	step := exec.Step{Name: "documents", Key: keyOf(version, p.Validation.Fraction)}
 	for i, in := range p.inputs {
-		documents, _ := cleaned[i].File(documentsName)
-		step.Tasks = append(step.Tasks, exec.Task{
-			Name: in.task(), Size: outputSize(cleaned[i], documentsName), Inputs: []exec.Input{documents},
+		file, _ := documents[i].File(documentsName)
+		t := exec.Task{
+			Name: in.task(), Size: outputSize(documents[i], documentsName),
+			Inputs: []exec.Input{file, {Name: "settings", Hash: p.finishKey(in.source)}},
 			Run: func(ctx context.Context, dir string) (exec.Counts, error) {
-				return p.finishFiles(ctx, in, cleaned[i].Dir, dir)
+				links, err := p.corpusLinks(i, all)
+				if err != nil {
+					return nil, err
+				}
+				return p.finishFiles(ctx, in, links, documents[i].Dir, dir)
 			},
-		})
+		}
+		if all.verdicts != nil {
+			verdicts, _ := all.verdicts.File(dedup.VerdictName(uint32(i)))
+			t.Inputs = append(t.Inputs, verdicts)
+		}
+		if all.cuts != nil && p.judged(in.source) {
+			t.Inputs = append(t.Inputs, all.cuts.Input())
+		}
+		step.Tasks = append(step.Tasks, t)
 	}
 	return p.runner.Run(ctx, step)
 }
 
-func (p *preparation) finishFiles(ctx context.Context, in input, from, dir string) (exec.Counts, error) {
-	counts := funnel.New(in.source)
+// finishKey is all settings that decide which documents of a source stay.
+func (p *preparation) finishKey(source string) string {
+	keys := []any{p.Select}
+	if p.judged(source) {
+		keys = append(keys, p.Perplexity.Mode, p.Perplexity.Drop)
+	}
+	return keyOf(keys...)
+}
+
+// corpusLinks are the steps of an input that need to know all documents.
+func (p *preparation) corpusLinks(i int, all corpus) (links []link, err error) {
+	if all.verdicts != nil {
+		v, err := dedup.OpenVerdicts(all.verdicts.Dir, uint32(i))
+		if err != nil {
+			return nil, err
+		}
+		links = append(links, duplicates(v))
+	}
+	source := p.inputs[i].source
+	if all.cuts != nil && p.judged(source) {
+		var cuts lm.Cuts
+		if err := readJSON(filepath.Join(all.cuts.Dir, cutsName), &cuts); err != nil {
+			return nil, err
+		}
+		links = append(links, p.buckets(cuts))
+	}
+	return append(links, p.selection(source)...), nil
+}
+
+func (p *preparation) finishFiles(ctx context.Context, in input, links []link, from, dir string) (exec.Counts, error) {
+	var names []string
+	for _, l := range links {
+		names = append(names, l.name)
+	}
+	counts := funnel.New(in.source, names...)
+	steps := newChain(counts, 0, links)
 	n := exec.Counts{}
 	var held candidates
 	below := holdout.Below(float64(p.Validation.Fraction))
@@ -57,6 +112,9 @@ func (p *preparation) finishFiles(ctx context.Context, in input, from, dir strin
 		for d, err := range record.Read(filepath.Join(from, documentsName)) {
 			if err := errors.Join(err, ctx.Err()); err != nil {
 				return err
+			}
+			if !steps.pass(&d) {
+				continue
 			}
 			counts.Keep(&d)
 			counts.Observe("bytes", float64(d.Bytes()))

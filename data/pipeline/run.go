@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"pretrain/data/exec"
+	"pretrain/data/lm"
 	"pretrain/data/prepare"
 	"pretrain/data/read"
 )
@@ -64,6 +65,8 @@ type preparation struct {
 	opt    Options
 	runner exec.Runner
 	inputs []input // all files of all sources, sources by name, files by path
+	judges *judges
+	model  *lm.Model // of the reference set; nil where there is none
 }
 
 // input is what one task works on: a large file, or some small ones that follow each other.
@@ -145,11 +148,35 @@ func (p *preparation) list(ctx context.Context) error {
 
 // run goes through the steps.
 func (p *preparation) run(ctx context.Context) (*Report, error) {
+	var err error
+	if p.judges, err = p.loadJudges(ctx); err != nil {
+		return nil, err
+	}
+	reference, err := p.reference(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if reference != nil {
+		if p.model, err = lm.Load(filepath.Join(reference.Dir, modelName)); err != nil {
+			return nil, err
+		}
+	}
 	cleaned, err := p.clean(ctx)
 	if err != nil {
 		return nil, err
 	}
-	finished, err := p.finish(ctx, cleaned)
+	labelled, err := p.label(ctx, cleaned)
+	if err != nil {
+		return nil, err
+	}
+	var c corpus
+	if c.verdicts, err = p.dedup(ctx, labelled); err != nil {
+		return nil, err
+	}
+	if c.cuts, err = p.cuts(ctx, cleaned); err != nil {
+		return nil, err
+	}
+	finished, err := p.finish(ctx, labelled, c)
 	if err != nil {
 		return nil, err
 	}
