@@ -66,7 +66,8 @@ bench: setup ## benchmarks of the packages
 golden: ## write bench/golden/data again, from its independent PyTorch implementation (5 GB of wheels the first time)
 	@python3 -m venv "$(CACHE)/golden-venv"
 	@"$(CACHE)/golden-venv/bin/pip" install -q -r bench/golden/requirements.txt
-	@cd bench/golden && "$(CACHE)/golden-venv/bin/python" make_golden.py && "$(CACHE)/golden-venv/bin/python" significance.py
+	@cd bench/golden && "$(CACHE)/golden-venv/bin/python" make_golden.py && "$(CACHE)/golden-venv/bin/python" significance.py && \
+		"$(CACHE)/golden-venv/bin/python" scaling.py
 
 clean: ## remove what was built in the checkout; caches stay
 	@rm -rf bin

@@ -15,7 +15,6 @@ func runConfig(p *scaling.Plan, o scalingPlanOptions) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("# Written by pretrain scaling plan: %d %s, %.4g days, MFU %.3g. `pretrain plan --config FILE` says what it will take.", p.GPUs, o.gpu, p.Days, p.MFU)
-	line("# Mesh for it: data %d, fsdp %d, tensor %d; %d sequences at once on each device.", p.Mesh.Data, p.Mesh.FSDP, p.Mesh.Tensor, p.MicroBatch)
 	line("")
 	line("name: plan-%s-%s", strings.ToLower(si(p.NonEmbedding)), strings.ToLower(si(int64(p.D))))
 	line("")
@@ -30,11 +29,11 @@ func runConfig(p *scaling.Plan, o scalingPlanOptions) string {
 	line("")
 	line("tokenizer:\n  path: tokenizer.json\n")
 	line("data:\n  path: %q\n", o.data)
-	line("batch:\n  tokens: %v\n  micro_batch: %d\n", units.Tokens(p.BatchSize), p.Mesh.Data*p.Mesh.FSDP*p.MicroBatch)
+	line("batch:\n  tokens: %v\n  micro_batch: %d          # %d at once on each device\n", units.Tokens(p.BatchSize), p.Mesh.Data*p.Mesh.FSDP*p.MicroBatch, p.MicroBatch)
 	line("schedule:\n  kind: wsd\n  peak_lr: 0.01          # MiniCPM's, of the width 256; mup makes this width's of it\n  warmup: %v", units.Tokens(whole(p.Warmup)))
 	line("  decay: {length: %v, shape: 1-sqrt}\n", units.Tokens(whole(p.Decay)))
 	line("optimizer:\n  kind: adamw\n")
-	line("train:\n  tokens: %v\n  precision: bf16\n  remat: layer\n", units.Tokens(p.Steps*p.BatchSize))
+	line("train:\n  tokens: %v\n  precision: bf16\n  remat: layer\n  mesh: {data: %d, fsdp: %d, tensor: %d}\n", units.Tokens(p.Steps*p.BatchSize), p.Mesh.Data, p.Mesh.FSDP, p.Mesh.Tensor)
 	line("eval:\n  every: 1%%\n  tokens: 4Mtok\n")
 	line("checkpoint:\n  every: 1000 steps\n  every_time: 1h\n  keep: 3\n  keep_every: %v # any of these can be branched into a decay of its own", units.Tokens(whole(p.D/20)))
 	return b.String()

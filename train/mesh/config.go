@@ -9,13 +9,13 @@ import (
 // Config is the number of devices along each axis of the grid; -1, for one axis, is what is left of the devices there are.
 type Config struct {
 	// Data is the number of copies of the model, each trained on its part of the batch. Default 1.
-	Data int `yaml:"data"`
+	Data int `yaml:"data" json:"data"`
 	// FSDP is the number of devices that share one copy's weights and optimizer state, each trained on its part of the
 	// batch. Default 1. The first to raise: memory falls by it and it says the least that must be said.
-	FSDP int `yaml:"fsdp"`
+	FSDP int `yaml:"fsdp" json:"fsdp"`
 	// Tensor is the number of devices that share each matrix product. Default 1. For models that even cut along fsdp do not
 	// fit, or whose batch has too few sequences: the devices talk in every layer.
-	Tensor int `yaml:"tensor"`
+	Tensor int `yaml:"tensor" json:"tensor"`
 }
 
 // Default is one device.

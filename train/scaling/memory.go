@@ -5,15 +5,8 @@ import (
 
 	"pretrain/model"
 	"pretrain/train/loss"
+	"pretrain/train/mesh"
 )
-
-// Mesh is the grid of devices: Data·FSDP·Tensor of them. Data counts copies of the model, FSDP the devices that share one copy's
-// weights and state, Tensor those that share each matrix product.
-type Mesh struct {
-	Data   int `json:"data"`
-	FSDP   int `json:"fsdp"`
-	Tensor int `json:"tensor"`
-}
 
 // Memory of one device in bytes, estimated: AdamW with float32 weights, moments and gradients, bf16 arithmetic, each layer
 // recomputed in the backward pass.
@@ -29,15 +22,15 @@ type Memory struct {
 }
 
 // EstimateMemory is the memory of one device of the mesh with so many sequences at once.
-func EstimateMemory(m model.Config, mesh Mesh, sequences int) Memory {
-	n, shards := float64(m.Count().Total), float64(mesh.FSDP*mesh.Tensor)
+func EstimateMemory(m model.Config, grid mesh.Config, sequences int) Memory {
+	n, shards := float64(m.Count().Total), float64(grid.FSDP*grid.Tensor)
 	layer := float64(m.Count().NonEmbedding) / float64(m.NumLayers)
 	tokens := float64(sequences * m.MaxSeqLen)
-	d, ff, tensor := float64(m.DModel), float64(m.DFF), float64(mesh.Tensor)
+	d, ff, tensor := float64(m.DModel), float64(m.DFF), float64(grid.Tensor)
 	var e Memory
 	e.Weights, e.Optimizer, e.Gradients = 4*n/shards, 8*n/shards, 4*n/shards
 	e.Gathered = 2 * 2 * layer / tensor
-	if mesh.FSDP > 1 { // the embedding is brought together, too
+	if grid.FSDP > 1 { // the embedding is brought together, too
 		e.Gathered += 2 * float64(m.VocabSize) * d / tensor
 	}
 	// Of the layer that is being recomputed: norms, queries, keys, values, attention's output and its gradient, 10·d; gate, up, their
@@ -57,7 +50,7 @@ const devicesPerHost = 8
 
 // FitMesh finds the mesh that fits bytes of memory with the least talk between devices: the smallest tensor axis, within a host, then
 // the smallest fsdp axis; and with it the most sequences at once on each device, up to most. All devices are used.
-func FitMesh(m model.Config, devices int, bytes float64, most int) (Mesh, int, Memory, error) {
+func FitMesh(m model.Config, devices int, bytes float64, most int) (mesh.Config, int, Memory, error) {
 	for tensor := 1; tensor <= min(devicesPerHost, devices); tensor *= 2 {
 		if devices%tensor != 0 || m.NumHeads%tensor != 0 || m.NumKVHeads%tensor != 0 {
 			continue
@@ -66,17 +59,17 @@ func FitMesh(m model.Config, devices int, bytes float64, most int) (Mesh, int, M
 			if devices/tensor%fsdp != 0 {
 				continue
 			}
-			mesh := Mesh{devices / tensor / fsdp, fsdp, tensor}
-			if EstimateMemory(m, mesh, 1).Total > usable*bytes {
+			grid := mesh.Config{Data: devices / tensor / fsdp, FSDP: fsdp, Tensor: tensor}
+			if EstimateMemory(m, grid, 1).Total > usable*bytes {
 				continue
 			}
 			sequences := 1
-			for sequences < most && EstimateMemory(m, mesh, sequences*2).Total <= usable*bytes {
+			for sequences < most && EstimateMemory(m, grid, sequences*2).Total <= usable*bytes {
 				sequences *= 2
 			}
-			return mesh, sequences, EstimateMemory(m, mesh, sequences), nil
+			return grid, sequences, EstimateMemory(m, grid, sequences), nil
 		}
 	}
-	largest := EstimateMemory(m, Mesh{1, devices, 1}, 1)
-	return Mesh{}, 0, Memory{}, fmt.Errorf("%d devices of %.0f GB do not hold a model of %.3g parameters with its state: cut over all of them it takes %.0f GB each", devices, bytes/1e9, float64(m.Count().Total), largest.Total/1e9)
+	largest := EstimateMemory(m, mesh.Config{Data: 1, FSDP: devices, Tensor: 1}, 1)
+	return mesh.Config{}, 0, Memory{}, fmt.Errorf("%d devices of %.0f GB do not hold a model of %.3g parameters with its state: cut over all of them it takes %.0f GB each", devices, bytes/1e9, float64(m.Count().Total), largest.Total/1e9)
 }

@@ -7,6 +7,7 @@ import (
 	"pretrain/internal/gpu"
 	"pretrain/model"
 	"pretrain/schedule"
+	"pretrain/train/mesh"
 )
 
 // Request is what a plan is asked for. One of Tokens and Params may be given, both, or neither.
@@ -59,9 +60,9 @@ type Plan struct {
 	Stable float64 `json:"stable_tokens"`
 	Decay  float64 `json:"decay_tokens"`
 	// Mesh that fits the memory, with so many sequences at once on each device.
-	Mesh       Mesh   `json:"mesh"`
-	MicroBatch int    `json:"micro_batch_per_device"`
-	Memory     Memory `json:"memory_per_device"`
+	Mesh       mesh.Config `json:"mesh"`
+	MicroBatch int         `json:"micro_batch_per_device"`
+	Memory     Memory      `json:"memory_per_device"`
 	// Hours of all GPUs, what they cost, and the energy of the boards at their limit.
 	Hours    float64 `json:"hours"`
 	GPUHours float64 `json:"gpu_hours"`

@@ -7,6 +7,7 @@ import (
 
 	"pretrain/internal/gpu"
 	"pretrain/model"
+	"pretrain/train/mesh"
 )
 
 // TestShapeFor: presets are found, everything between is hit within some percent, in shapes that a tensor core and eight devices
@@ -41,27 +42,27 @@ func TestShapeFor(t *testing.T) {
 
 func TestMemory(t *testing.T) {
 	m := model.Config{Preset: "minicpm-2.4b"}.Resolve()
-	whole, cut := EstimateMemory(m, Mesh{1, 1, 1}, 1), EstimateMemory(m, Mesh{1, 8, 1}, 1)
+	whole, cut := EstimateMemory(m, mesh.Config{Data: 1, FSDP: 1, Tensor: 1}, 1), EstimateMemory(m, mesh.Config{Data: 1, FSDP: 8, Tensor: 1}, 1)
 	if n := float64(m.Count().Total); whole.Weights != 4*n || whole.Optimizer != 8*n || whole.Gradients != 4*n || cut.Weights != n/2 {
 		t.Errorf("whole %+v, cut %+v", whole, cut)
 	}
-	if more := EstimateMemory(m, Mesh{1, 1, 1}, 4); more.Activations != 4*whole.Activations || more.Total <= whole.Total {
+	if more := EstimateMemory(m, mesh.Config{Data: 1, FSDP: 1, Tensor: 1}, 4); more.Activations != 4*whole.Activations || more.Total <= whole.Total {
 		t.Errorf("four sequences: %+v, one: %+v", more, whole)
 	}
 	for _, c := range []struct {
 		devices int
 		bytes   float64
-		want    Mesh
+		want    mesh.Config
 	}{
-		{1, 80e9, Mesh{1, 1, 1}},  // 44 GB of state, gradients included
-		{8, 80e9, Mesh{8, 1, 1}},  // data parallel is all it takes
-		{8, 24e9, Mesh{2, 4, 1}},  // as few devices to a copy as fit
-		{6, 24e9, Mesh{2, 3, 1}},  // all are used, whatever their number
-		{16, 16e9, Mesh{2, 8, 1}}, // more of them
+		{1, 80e9, mesh.Config{Data: 1, FSDP: 1, Tensor: 1}},  // 44 GB of state, gradients included
+		{8, 80e9, mesh.Config{Data: 8, FSDP: 1, Tensor: 1}},  // data parallel is all it takes
+		{8, 24e9, mesh.Config{Data: 2, FSDP: 4, Tensor: 1}},  // as few devices to a copy as fit
+		{6, 24e9, mesh.Config{Data: 2, FSDP: 3, Tensor: 1}},  // all are used, whatever their number
+		{16, 16e9, mesh.Config{Data: 2, FSDP: 8, Tensor: 1}}, // more of them
 	} {
-		mesh, sequences, memory, err := FitMesh(m, c.devices, c.bytes, 64)
-		if err != nil || mesh != c.want || sequences < 1 || memory.Total > usable*c.bytes {
-			t.Errorf("%d devices of %v bytes: %+v, %d sequences, %v bytes, %v; want %+v", c.devices, c.bytes, mesh, sequences, memory.Total, err, c.want)
+		grid, sequences, memory, err := FitMesh(m, c.devices, c.bytes, 64)
+		if err != nil || grid != c.want || sequences < 1 || memory.Total > usable*c.bytes {
+			t.Errorf("%d devices of %v bytes: %+v, %d sequences, %v bytes, %v; want %+v", c.devices, c.bytes, grid, sequences, memory.Total, err, c.want)
 		}
 	}
 	if _, _, _, err := FitMesh(m, 1, 24e9, 1); err == nil || !strings.Contains(err.Error(), "do not hold a model of 2.72e+09 parameters") {
