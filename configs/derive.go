@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"strings"
 
+	"pretrain/data/mix"
 	"pretrain/internal/problem"
 	"pretrain/model"
 	"pretrain/schedule"
@@ -29,6 +30,9 @@ type Resolved struct {
 	Schedule *schedule.Schedule
 	// Past is what the run was before it went on by this configuration; nil where it was its own from the start.
 	Past *Past
+
+	// Stages of the data, presets in plain, as far as they are known without it.
+	Stages []mix.Outline
 
 	name     string
 	decoder  *decoder // knows the origins
@@ -246,6 +250,7 @@ func (r *Resolved) derive(d *decoder) {
 		}
 	}
 	r.explain()
+	r.stages(d)
 }
 
 // explain notes the formula of each derived value, with the numbers in it.

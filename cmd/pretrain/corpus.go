@@ -16,11 +16,9 @@ import (
 	"pretrain/data/prepare"
 	"pretrain/data/read"
 	"pretrain/data/shard"
-	"pretrain/internal/prng"
 	"pretrain/internal/problem"
 	"pretrain/internal/vfs"
 	"pretrain/model"
-	"pretrain/schedule"
 	"pretrain/tokenizer/hf"
 	"pretrain/train/eval"
 	"pretrain/train/feed"
@@ -208,7 +206,7 @@ func (c *corpus) plan(r *configs.Resolved) (plan, past *mix.Plan, err error) {
 		m, _ := s.train.Manifest()
 		available[name] = mix.Available{Index: s.train, Hash: m.Tokenizer + m.Source + m.Files[".bin"].XXH3}
 	}
-	run := mixRun(r)
+	run := r.MixRun()
 	if past != nil {
 		plan, err = past.Continue(r.Past.Step, r.Run.Data.Mix(), run, available)
 	} else {
@@ -220,20 +218,6 @@ func (c *corpus) plan(r *configs.Resolved) (plan, past *mix.Plan, err error) {
 	return plan, past, nil
 }
 
-// mixRun is a run as the mix knows it.
-func mixRun(r *configs.Resolved) mix.Run {
-	phases := map[string]int64{}
-	for _, s := range r.Schedule.Spans() {
-		if at, ok := r.Schedule.Begins(s.Phase); ok {
-			phases[string(s.Phase)] = at
-		}
-	}
-	return mix.Run{
-		Key: prng.New(r.Run.Seed).Split("data"), Steps: r.Plan.Steps(), SeqLen: r.Run.Model.MaxSeqLen,
-		Batches: rows{r.Plan}, Phases: phases, Params: float64(r.Run.Model.Count().NonEmbedding),
-	}
-}
-
 // sources are the sources of a run and of its past; of one that both have the run's, which may have moved.
 func sources(r *configs.Resolved) map[string]mix.Source {
 	all := map[string]mix.Source{}
@@ -243,12 +227,6 @@ func sources(r *configs.Resolved) map[string]mix.Source {
 	maps.Copy(all, r.Run.Data.Mix().Sources)
 	return all
 }
-
-// rows is a batch plan as the mix counts it.
-type rows struct{ *schedule.Plan }
-
-func (p rows) SequencesBefore(step int64) int64 { return p.TokensBefore(step) / p.SequenceLength() }
-func (p rows) SequencesAt(step int64) int       { return int(p.Plan.SequencesAt(step)) }
 
 // assembler makes the batches of a plan.
 func (c *corpus) assembler(r *configs.Resolved, plan *mix.Plan) feed.Assembler {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"pretrain/model"
 	"pretrain/schedule"
 	"pretrain/train"
+	"pretrain/train/metrics"
 
 	"github.com/spf13/cobra"
 )
@@ -29,6 +31,8 @@ type plan struct {
 	Batches         []batchStep `json:"batches"`
 	Phases          []phaseSpan `json:"phases"`
 	Stages          []stageSpan `json:"stages"`
+	// Sources is what the run takes from each of them; only with --data.
+	Sources []mix.SourcePlan `json:"sources,omitempty"`
 	Seconds         float64     `json:"seconds,omitempty"`
 }
 
@@ -50,26 +54,36 @@ type stageSpan struct {
 	From  int64              `json:"from"`
 	To    int64              `json:"to"`
 	Mix   map[string]float64 `json:"mix"`
+	words string
 }
 
-func newPlan(stdout io.Writer) *cobra.Command {
+func newPlan(stdout, stderr io.Writer) *cobra.Command {
 	var f configFlags
-	var asJSON bool
+	var asJSON, withData bool
 	var speed float64
 	var svg string
 	cmd := &cobra.Command{
 		Use: "plan --config NAME_OR_FILE", Short: "Say what a run will take: parameters, FLOPs, steps, phases, disk, hours", Args: noArgs,
-		Long: "Say what a run will take, without training and without its data being there.",
+		Long: `Say what a run will take, without training and without its data being there. With --data also what each stage takes from each
+source, in tokens and epochs; raw data is prepared first, where it is not yet. A source that would be read more often than its
+max_epochs is an error, as it is in training.`,
 		Example: `  pretrain plan --config 2b --tokens-per-second 1.2e6
+  pretrain plan --config my.yaml --data
   pretrain plan --config quickstart --set schedule.kind=wcsd --svg DIR`,
-		RunE: func(*cobra.Command, []string) error {
-			r, err := f.load(configs.LoadWithoutFiles)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			load := configs.LoadWithoutFiles
+			if withData {
+				load = configs.Load
+			}
+			r, err := f.load(load)
 			if err != nil {
 				return err
 			}
-			p, err := makePlan(r, speed)
-			if err != nil {
-				return err
+			p := makePlan(r, speed)
+			if withData {
+				if err := p.addData(cmd.Context(), r, stderr); err != nil {
+					return err
+				}
 			}
 			if svg != "" {
 				if err := p.curves(r).write(svg); err != nil {
@@ -85,11 +99,12 @@ func newPlan(stdout io.Writer) *cobra.Command {
 	f.add(cmd)
 	cmd.Flags().Float64Var(&speed, "tokens-per-second", 0, "measured or hoped-for speed of all devices together, to give hours")
 	cmd.Flags().StringVar(&svg, "svg", "", "also draw learning rate, batch and mixture over the run, as SVG files in this `folder`")
+	cmd.Flags().BoolVar(&withData, "data", false, "open the data, and say what is taken from each source")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as one JSON object")
 	return cmd
 }
 
-func makePlan(r *configs.Resolved, speed float64) (plan, error) {
+func makePlan(r *configs.Resolved, speed float64) plan {
 	m := r.Run.Model
 	if m.VocabSize == 0 { // the tokenizer's, which is not looked at here
 		m.VocabSize = r.Run.Tokenizer.VocabSize
@@ -111,17 +126,38 @@ func makePlan(r *configs.Resolved, speed float64) (plan, error) {
 	for _, s := range r.Schedule.Spans() {
 		p.Phases = append(p.Phases, phaseSpan{string(s.Phase), s.From, s.To, r.Schedule.LR(s.To - 1)})
 	}
-	stages, err := mix.Outline(r.Run.Data.Mix(), mixRun(r))
-	if err != nil {
-		return p, r.Locate("data", err)
-	}
-	for _, s := range stages {
-		p.Stages = append(p.Stages, stageSpan{s.Name, s.From, s.To, s.Mix})
+	for _, s := range r.Stages {
+		span := stageSpan{Stage: s.Name, From: s.From, To: s.To, words: s.String()}
+		if !s.Open() {
+			span.Mix = map[string]float64{}
+			for _, part := range s.Parts {
+				span.Mix[part.Sources[0]] = part.Share
+			}
+		}
+		p.Stages = append(p.Stages, span)
 	}
 	if speed > 0 {
 		p.Seconds = float64(r.Derived.Tokens) / speed
 	}
-	return p, nil
+	return p
+}
+
+// addData plans the order of the data over the run.
+func (p *plan) addData(ctx context.Context, r *configs.Resolved, stderr io.Writer) error {
+	c, err := openCorpus(ctx, r, metrics.NewConsole(stderr))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	order, _, err := c.plan(r)
+	if err != nil {
+		return err
+	}
+	p.Stages, p.Sources = nil, order.Usage()
+	for _, s := range order.Stages() {
+		p.Stages = append(p.Stages, stageSpan{s.Name, s.From, s.To, s.Mix, mixText(s.Mix)})
+	}
+	return nil
 }
 
 func (p plan) print(stdout io.Writer, r *configs.Resolved) error {
@@ -142,7 +178,10 @@ func (p plan) print(stdout io.Writer, r *configs.Resolved) error {
 		row("  "+s.Phase, "steps %d to %d, learning rate %.4g at the end", s.From, s.To, s.LR)
 	}
 	for _, s := range p.Stages {
-		row("  data", "steps %d to %d, %s: %s", s.From, s.To, s.Stage, mixText(s.Mix))
+		row("  data", "steps %d to %d, %s: %s", s.From, s.To, s.Stage, s.words)
+	}
+	for _, s := range p.Sources {
+		row("  "+s.Name, "%s tokens in %d documents; the run takes %s, %.3g epochs of at most %.3g", si(s.Tokens), s.Docs, si(s.Asked), s.Epochs, s.MaxEpochs)
 	}
 	row("state", "%s: weights and optimizer in fp32", bytesText(p.StateBytes))
 	row("checkpoints", "%s on disk at most", bytesText(p.CheckpointBytes))

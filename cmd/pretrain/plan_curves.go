@@ -167,9 +167,6 @@ func (c curves) points(f func(step int64) float64) []chart.Point {
 
 // mixText is a mixture in words, the largest share first.
 func mixText(mix map[string]float64) string {
-	if len(mix) == 0 {
-		return "in shares that depend on the amount of data"
-	}
 	names := slices.Collect(maps.Keys(mix))
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(mix[b], mix[a]), strings.Compare(a, b)) })
 	for i, name := range names {

@@ -54,7 +54,7 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 		newSetup(stderr),
 		newDoctor(stdout),
 		newConfig(stdout),
-		newPlan(stdout),
+		newPlan(stdout, stderr),
 		newData(
 			newDataPrepare(stdout, stderr),
 			newDataInspect(stdout, stderr),

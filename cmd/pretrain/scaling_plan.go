@@ -183,10 +183,7 @@ func (p *scalingPlan) configure() error {
 	if err != nil {
 		return fmt.Errorf("the plan's configuration does not load: %w", err)
 	}
-	run, err := makePlan(r, 0)
-	if err != nil {
-		return err
-	}
+	run := makePlan(r, 0)
 	p.CheckpointBytes, p.DiskBytes = run.StateBytes, run.CheckpointBytes
 	return nil
 }

@@ -25,10 +25,7 @@ func TestCurve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := makePlan(r, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := makePlan(r, 0)
 	var b strings.Builder
 	if err := p.curves(r).print(&b); err != nil {
 		t.Fatal(err)

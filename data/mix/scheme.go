@@ -3,7 +3,6 @@ package mix
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 
 	"pretrain/internal/problem"
@@ -180,8 +179,7 @@ func (c Config) codeMath(w []float64, params float64, names []string) {
 	if sum <= 0 || sum >= 1 {
 		return
 	}
-	m := c.CodeMath
-	share := min(float64(m.Max), float64(m.Share)*math.Pow(params/m.ReferenceParams, m.Exponent))
+	share := c.CodeMath.ShareFor(params)
 	for i := range w {
 		if is(i) {
 			w[i] *= share / sum

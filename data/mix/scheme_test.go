@@ -2,6 +2,7 @@ package mix
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -151,5 +152,63 @@ func TestRules(t *testing.T) {
 		if diff := cmp.Diff(tt.want, tt.rule.shares(tt.of, tt.budget), cmpopts.EquateApprox(0, 1e-6)); diff != "" {
 			t.Errorf("%v of %v (-want +got):\n%s", tt.rule, tt.of, diff)
 		}
+	}
+}
+
+// What is known without the data is what the plan does with it: the same edges, and for each part the same share.
+func TestOutlineIsThePlan(t *testing.T) {
+	c, available := testConfig()
+	for name, q := range map[string]Quality{"b": High, "c": High, "d": SFT} {
+		s := c.Sources[name]
+		s.Quality, s.Weight = q, 2
+		c.Sources[name] = s
+	}
+	run := testRun(400, 16, ramp{40, 4, 8})
+	for _, scheme := range []Scheme{SchemeNone, SchemeLateQuality, SchemeEarlyQuality, SchemeAllQuality} {
+		for _, rule := range []Rule{{Kind: Natural}, {Temperature, 2}, {Unimax, 3}, {Kind: Explicit}} {
+			c.Scheme, c.Mix, c.Stages = scheme, rule, nil
+			if scheme == SchemeNone {
+				c.Stages = []Stage{
+					{Name: "first", Until: units.OfRun(0.3), Mix: map[string]float64{"a": 3, "b": 1}, SeqLen: 8},
+					{Mix: map[string]float64{"a": 1, "b": 1, "d": 2}},
+				}
+			}
+			outline, err := c.Outline(run)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stages := mustExpand(t, c, run, available).Stages()
+			if len(outline) != len(stages) {
+				t.Fatalf("%s: %d stages in outline, %d in plan", scheme, len(outline), len(stages))
+			}
+			for i, o := range outline {
+				if s := stages[i]; o.Name != s.Name || o.From != s.From || o.To != s.To || o.SeqLen != s.SeqLen {
+					t.Errorf("%s: outline %+v, plan %+v", scheme, o, s)
+				}
+				open := false
+				for _, p := range o.Parts {
+					share := 0.0
+					for _, name := range p.Sources {
+						share += stages[i].Mix[name]
+					}
+					if math.Abs(share-p.Share) > 1e-9 {
+						t.Errorf("%s by %s, stage %s: %v have %v, outline %v", scheme, rule, o.Name, p.Sources, share, p.Share)
+					}
+					open = open || len(p.Sources) > 1
+				}
+				if open != o.Open() || open && (rule.Kind == Explicit || scheme == SchemeNone) {
+					t.Errorf("%s by %s: open %v", scheme, rule, o.Open())
+				}
+			}
+		}
+	}
+	o := Outline{Parts: []Part{{[]string{"a"}, 0.5, Rule{}}, {[]string{"b", "c"}, 1. / 3, Rule{Temperature, 2}}}}
+	if got, want := o.String(), "a 50%, b + c 33.3% by temperature(2)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	c.Scheme, run.Phases = SchemeLateQuality, map[string]int64{"warmup": 0, "decay": 40}
+	c.Stages = nil
+	if _, err := c.Outline(run); err == nil || !strings.Contains(err.Error(), "a schedule with a stable and a decay phase") {
+		t.Errorf("late_quality under cosine: %v", err)
 	}
 }
