@@ -33,7 +33,7 @@ type plan struct {
 	Stages          []stageSpan `json:"stages"`
 	// Sources is what the run takes from each of them; only with --data.
 	Sources []mix.SourcePlan `json:"sources,omitempty"`
-	Seconds         float64     `json:"seconds,omitempty"`
+	Seconds float64          `json:"seconds,omitempty"`
 }
 
 type batchStep struct {
