@@ -145,15 +145,25 @@ type Metrics struct {
 	TensorBoard bool `yaml:"tensorboard"`
 	// Prometheus is the address to serve metrics at, such as "localhost:9464". Default "": none.
 	Prometheus string `yaml:"prometheus"`
+	// Looks adds to metrics.jsonl, now and then: gradient noise scale, update-to-weight ratio, largest update, cosine of successive
+	// gradients, curvature along the update. For two steps at a time it takes the memory of the state and the gradients again.
+	// Default false.
+	Looks bool `yaml:"looks"`
+	// LooksEvery is how often. Default "50 steps". A look's two steps are made in halves of the batch.
+	LooksEvery units.Interval `yaml:"looks_every"`
 }
 
 // DefaultMetrics writes metrics.jsonl only.
-func DefaultMetrics() Metrics { return Metrics{LogEvery: units.EverySteps(10)} }
+func DefaultMetrics() Metrics {
+	return Metrics{LogEvery: units.EverySteps(10), LooksEvery: units.EverySteps(50)}
+}
 
 // Validate reports every problem at once.
 func (c Metrics) Validate() error {
 	var p problem.List
 	p.Check(!c.LogEvery.IsZero(), "log_every", "not given", `an interval, or "never"`)
+	_, inTime := c.LooksEvery.Time()
+	p.Check(!c.LooksEvery.IsZero() && !inTime, "looks_every", c.LooksEvery, "steps, tokens or a fraction: what a run does must not depend on the machine's speed")
 	if c.Prometheus != "" {
 		p.Check(isAddress(c.Prometheus), "prometheus", c.Prometheus, `host:port, such as "localhost:9464"`)
 	}

@@ -19,8 +19,12 @@ func (r *Run) Train(ctx context.Context) error {
 	steps := r.Batches.Steps()
 	batches := feed.NewPrefetch(ctx, r.Assembler, r.Step, steps)
 	defer batches.Close()
+	look := &looker{every: r.LookEvery}
 	device := startDevice()
-	defer device.stop()
+	defer func() {
+		device.stop()
+		look.close()
+	}()
 
 	running := false // a step is on the device, its outcome not yet read
 	var record *metrics.Record
@@ -108,8 +112,8 @@ func (r *Run) Train(ctx context.Context) error {
 		}
 		step, lr, limits := r.Step, r.lr(r.Step), r.limits(r.Step)
 		device.work <- func() outcome {
-			m, err := r.Program.Step(r.State, micro, lr, limits)
-			return outcome{step: step, metrics: m, limits: limits, err: err, waited: waited}
+			m, seen, err := look.step(r.Program, r.State, step, micro, lr, limits)
+			return outcome{step: step, metrics: m, seen: seen, limits: limits, err: err, waited: waited}
 		}
 		if running { // the step before this one
 			if err := read(); err != nil {

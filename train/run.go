@@ -37,6 +37,8 @@ type Run struct {
 	// out. Forensics documents them; needed unless Spikes.Policy is off.
 	Spikes    spike.Config
 	Forensics Forensics
+	// LookEvery is how often, in steps, two successive steps are looked at: noise scale, size and curvature of the update. 0: never.
+	LookEvery int64
 	// PeakFLOPS of the devices together, for MFU; 0 if not known.
 	PeakFLOPS float64
 
@@ -71,6 +73,7 @@ func due(every, step int64) bool { return every > 0 && step > 0 && step%every ==
 type outcome struct {
 	step    int64
 	metrics StepMetrics
+	seen    glimpse
 	limits  spike.Limits
 	err     error
 	took    time.Duration // from the end of the step before to the end of this one
@@ -140,6 +143,7 @@ func (r *Run) record(o outcome) *metrics.Record {
 		LR: metrics.Number(r.lr(o.step)), GradNorm: metrics.Number(o.metrics.GradNorm),
 		TokensPerSecond: metrics.Number(perSecond), MFU: metrics.Number(mfu), Stage: r.Data.StageAt(o.step).Name,
 		Phase: string(r.Schedule.Phase(o.step)), BatchTokens: tokens, Skipped: r.Loop.SkippedUpdates, Spikes: r.Loop.Spikes.Count,
+		Looks: r.looks(o),
 		Epoch: r.Data.EpochBySource(o.step + 1), StepMS: metrics.Number(o.took.Seconds() * 1e3), DataWaitMS: metrics.Number(o.waited.Seconds() * 1e3),
 	}
 }

@@ -50,6 +50,7 @@ type Program struct {
 
 	step, accumulate, apply *g.Exec
 	probe                   probe
+	looks                   looks
 }
 
 // NewProgram prepares the step; it compiles on first use for each batch shape.
@@ -76,6 +77,9 @@ func NewProgram(m *mesh.Mesh, decoder model.Decoder, head loss.Head, o optim.Con
 	}
 	if p.probe, err = p.newProbe(batch, params); err != nil {
 		return nil, fmt.Errorf("prepare the diagnosis of a batch: %w", err)
+	}
+	if p.looks, err = p.newLooks(batch, sums, params); err != nil {
+		return nil, fmt.Errorf("prepare the looks at gradients: %w", err)
 	}
 	return p, nil
 }
@@ -244,7 +248,12 @@ func (p *Program) Step(s *State, batches []*feed.Batch, lr float64, limits spike
 	if err != nil {
 		return StepMetrics{}, fmt.Errorf("training step: %w", err)
 	}
-	s.Tensors = s.Tensors[:0]
+	return p.take(s, out)
+}
+
+// take makes the state that which a step returned, and reads the step's metrics.
+func (p *Program) take(s *State, out []*tensors.Tensor) (StepMetrics, error) {
+	s.Tensors = nil
 	for results := range slices.Chunk(out, 1+len(p.layout.Specs)) {
 		s.Tensors = append(s.Tensors, results[1:]...)
 	}
@@ -255,17 +264,22 @@ func (p *Program) Step(s *State, batches []*feed.Batch, lr float64, limits spike
 	return StepMetrics{Loss: v[metricLoss], ZLoss: v[metricZ], GradNorm: v[metricGradNorm], Skipped: v[metricSkipped] != 0}, nil
 }
 
-// sumGradients adds up what the micro-batches give: the loss terms and the gradient of each parameter, for each device,
-// to be donated to the next execution. The state stays as it is.
-func (p *Program) sumGradients(s *State, batches []*feed.Batch) ([][]any, error) {
-	n := p.layout.NumParams()
+// zeroGradients are loss terms and gradients before anything is added, for each device.
+func (p *Program) zeroGradients() []*tensors.Tensor {
 	var sums []*tensors.Tensor
 	for d := range p.mesh.Devices() {
 		sums = append(sums, tensors.FromValue([]float32{0, 0}))
-		for _, spec := range p.layout.Specs[:n] {
+		for _, spec := range p.layout.Specs[:p.layout.NumParams()] {
 			sums = append(sums, tensors.FromShape(p.mesh.ShardShape(spec.value(), d)))
 		}
 	}
+	return sums
+}
+
+// sumGradients adds up what the micro-batches give: the loss terms and the gradient of each parameter, for each device,
+// to be donated to the next execution. The state stays as it is.
+func (p *Program) sumGradients(s *State, batches []*feed.Batch) ([][]any, error) {
+	n, sums := p.layout.NumParams(), p.zeroGradients()
 	donated := make([][]any, p.mesh.Devices())
 	donate := func() (err error) {
 		for d := range donated {
@@ -296,7 +310,7 @@ func (p *Program) sumGradients(s *State, batches []*feed.Batch) ([][]any, error)
 
 // Finalize frees the compiled programs.
 func (p *Program) Finalize() {
-	for _, e := range []*g.Exec{p.step, p.accumulate, p.apply, p.probe.norms, p.probe.forward} {
+	for _, e := range []*g.Exec{p.step, p.accumulate, p.apply, p.probe.norms, p.probe.forward, p.looks.accumulate, p.looks.along} {
 		e.Finalize()
 	}
 }

@@ -69,6 +69,7 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 		newEval(stdout, stderr),
 		newAnalyze(
 			newAnalyzeLayers(stdout, stderr),
+			newAnalyzeNoise(stdout, stderr),
 		),
 		newExport(stdout, stderr),
 		newReport(stdout),

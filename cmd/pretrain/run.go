@@ -267,6 +267,9 @@ func (j *job) follow(plan *mix.Plan) {
 	j.run.Schedule, j.run.Batches, j.run.Data, j.run.Assembler = r.Schedule, r.Plan, plan, j.corpus.assembler(r, plan)
 	j.run.EvalEvery = r.Derived.EvalEvery
 	j.run.SampleEvery = r.Run.Sample.Every.Resolve(r.Plan.Steps(), r.Plan.StepAt)
+	if m := r.Run.Metrics; m.Looks {
+		j.run.LookEvery = m.LooksEvery.Resolve(r.Plan.Steps(), r.Plan.StepAt)
+	}
 }
 
 // spread lays out the devices as the configuration says.

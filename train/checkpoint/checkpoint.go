@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"pretrain/internal/safetensors"
+	"pretrain/train/noise"
 	"pretrain/train/spike"
 )
 
@@ -95,6 +96,8 @@ type LoopState struct {
 	TrainSeconds    float64 // wall time spent training, over all restarts
 	DataWaitSeconds float64 // part of it that the device was idle because a batch was late
 	Spikes          spike.State
+	// Noise has the moving averages of the gradient noise scale by parameter group, where looks are on; else nil.
+	Noise map[string]noise.Average
 }
 
 // Parent names the checkpoint a branch began from.
@@ -118,11 +121,13 @@ type loopJSON struct {
 	TrainSeconds    jsonFloat   `json:"train_seconds"`
 	DataWaitSeconds jsonFloat   `json:"data_wait_seconds"`
 	Spikes          spike.State `json:"spikes,omitzero"`
+
+	Noise map[string]noise.Average `json:"noise,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler.
 func (l LoopState) MarshalJSON() ([]byte, error) {
-	return json.Marshal(loopJSON{jsonFloat(l.LossEMA), jsonFloat(l.BestValLoss), l.SkippedUpdates, jsonFloat(l.TrainSeconds), jsonFloat(l.DataWaitSeconds), l.Spikes})
+	return json.Marshal(loopJSON{jsonFloat(l.LossEMA), jsonFloat(l.BestValLoss), l.SkippedUpdates, jsonFloat(l.TrainSeconds), jsonFloat(l.DataWaitSeconds), l.Spikes, l.Noise})
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -131,7 +136,7 @@ func (l *LoopState) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*l = LoopState{float64(j.LossEMA), float64(j.BestValLoss), j.SkippedUpdates, float64(j.TrainSeconds), float64(j.DataWaitSeconds), j.Spikes}
+	*l = LoopState{float64(j.LossEMA), float64(j.BestValLoss), j.SkippedUpdates, float64(j.TrainSeconds), float64(j.DataWaitSeconds), j.Spikes, j.Noise}
 	return nil
 }
 

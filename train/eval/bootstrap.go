@@ -22,9 +22,9 @@ const resamples = 1000
 // bootstrapKey is the one stream of all bootstraps: the same measurements give the same interval.
 var bootstrapKey = prng.New(0).Split("bootstrap")
 
-// ratio is the percentile interval of Σnum/Σden over resampled units, which are independent of each other: documents, or
+// Ratio is the percentile interval of Σnum/Σden over resampled units, which are independent of each other: documents, or
 // items (Efron 1979). Nil with fewer than two units. A ratio of sums, not a mean of ratios, is what bits per byte are.
-func ratio(num, den []float64) *Interval {
+func Ratio(num, den []float64) *Interval {
 	n := len(num)
 	if n < 2 {
 		return nil
@@ -46,13 +46,13 @@ func ratio(num, den []float64) *Interval {
 	return &Interval{low, high}
 }
 
-// mean is [ratio] for plain values.
-func mean(values []float64) Estimate {
+// Mean is [Ratio] for plain values.
+func Mean(values []float64) Estimate {
 	ones := make([]float64, len(values))
 	for i := range ones {
 		ones[i] = 1
 	}
-	return Estimate{stat.Mean(values, nil), ratio(values, ones)}
+	return Estimate{stat.Mean(values, nil), Ratio(values, ones)}
 }
 
 // Estimate is a mean and its interval.

@@ -127,7 +127,7 @@ func compareText(name string, a, b Result) (Difference, bool) {
 		return d, false
 	}
 	d.A, d.B = resultOf(pairsA).BPB, resultOf(pairsB).BPB
-	d.Estimate = Estimate{d.B - d.A, ratio(bits, bytes)}
+	d.Estimate = Estimate{d.B - d.A, Ratio(bits, bytes)}
 	return d, true
 }
 
@@ -148,7 +148,7 @@ func compareTask(a, b TaskResult) []Difference {
 		}
 		if d.Pairs = len(differences); d.Pairs > 0 {
 			d.A, d.B = d.A/float64(d.Pairs), d.B/float64(d.Pairs)
-			d.Estimate = mean(differences)
+			d.Estimate = Mean(differences)
 			list = append(list, d)
 		}
 	}

@@ -23,17 +23,17 @@ func TestRatioCoverage(t *testing.T) {
 			den[i] = math.Exp(k.NormFloat64At(uint64(2 * i)))
 			num[i] = den[i] * (2 + 0.5*k.NormFloat64At(uint64(2*i+1)))
 		}
-		if ci := ratio(num, den); ci.Low <= 2 && 2 <= ci.High {
+		if ci := Ratio(num, den); ci.Low <= 2 && 2 <= ci.High {
 			held++
 		}
 	}
 	if share := float64(held) / trials; share < 0.87 || share > 0.99 {
 		t.Errorf("%.3f of the intervals hold the truth", share)
 	}
-	if ci := ratio([]float64{1}, []float64{2}); ci != nil {
+	if ci := Ratio([]float64{1}, []float64{2}); ci != nil {
 		t.Errorf("one unit has the interval %v", ci)
 	}
-	if ci := ratio([]float64{1, 2, 3}, []float64{2, 4, 6}); math.Abs(ci.Low-0.5) > 1e-12 || math.Abs(ci.High-0.5) > 1e-12 {
+	if ci := Ratio([]float64{1, 2, 3}, []float64{2, 4, 6}); math.Abs(ci.Low-0.5) > 1e-12 || math.Abs(ci.High-0.5) > 1e-12 {
 		t.Errorf("units of one ratio have the interval %v", ci)
 	}
 }

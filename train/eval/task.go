@@ -69,7 +69,7 @@ func newTaskResult(t Task, shots int, items []ItemResult) TaskResult {
 		for i, item := range items {
 			values[i] = item.Values[m]
 		}
-		r.Metrics[m] = mean(values)
+		r.Metrics[m] = Mean(values)
 	}
 	return r
 }

@@ -87,7 +87,7 @@ func interval(documents []Document) *Interval {
 	for i, d := range documents {
 		bits[i], bytes[i] = d.Nats/math.Ln2, float64(d.Bytes)
 	}
-	return ratio(bits, bytes)
+	return Ratio(bits, bytes)
 }
 
 // Sources are the measurements of a run's sources, by name.

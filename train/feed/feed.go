@@ -45,6 +45,19 @@ func (b *Batch) Set(i int, row *pack.Row) {
 	copy(b.Positions[i*b.SeqLen:], row.Positions)
 }
 
+// Split cuts the batch into parts of so many sequences each, which must divide it. They share its memory.
+func (b *Batch) Split(sequences int) []*Batch {
+	var parts []*Batch
+	for from := 0; from < b.Sequences; from += sequences {
+		n, to := b.SeqLen, from+sequences
+		parts = append(parts, &Batch{
+			Sequences: sequences, SeqLen: n, Tokens: b.Tokens[from*(n+1) : to*(n+1)], Weights: b.Weights[from*n : to*n],
+			Segments: b.Segments[from*n : to*n], Positions: b.Positions[from*n : to*n],
+		})
+	}
+	return parts
+}
+
 // Source is the tokens of one source of the plan and how its rows are filled.
 type Source struct {
 	Corpus  pack.Corpus

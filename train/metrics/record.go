@@ -66,8 +66,28 @@ type Record struct {
 	StepMS Number `json:"step_ms"`
 	// DataWaitMS is the part of it that the batch was waited for; above 0, training is held up by its data.
 	DataWaitMS Number `json:"data_wait_ms"`
+	// Looks is set on the updates that were looked at (metrics.looks).
+	Looks *Looks `json:"looks,omitempty"`
 	// Eval is set on the updates after which the model was validated.
 	*Eval
+}
+
+// Looks is a look at two successive updates, filed with the second. Groups are all, embedding, hidden, gain, output.
+type Looks struct {
+	// NoiseScale is tr(Σ)/|G|² in tokens by group (1812.06162): the ratio of moving averages over about ten looks. Unknown while
+	// the averages are not both positive, and missing where no batch has two parts.
+	NoiseScale map[string]Number `json:"noise_scale"`
+	// UpdateRatio is |ΔW|/|W| of the update between the two gradients, by group.
+	UpdateRatio map[string]Number `json:"update_ratio"`
+	// MaxUpdate is the largest |ΔW| of any weight.
+	MaxUpdate Number `json:"max_update"`
+	// GradCosine is the cosine of the two gradients, each of its own batch, before clipping.
+	GradCosine Number `json:"grad_cosine"`
+	// Slope and Second are the first and second derivative of the loss along the update, at its end; Curvature is
+	// |Second|/(1+Slope²)^1.5 (MiniCPM Fig. 8). Unknown where the update was left out.
+	Slope     Number `json:"slope"`
+	Second    Number `json:"second_derivative"`
+	Curvature Number `json:"curvature"`
 }
 
 // Eval is the validation with the weights after an update, on documents never trained on.

@@ -1,6 +1,8 @@
 package report
 
 import (
+	"math"
+
 	"pretrain/train/metrics"
 )
 
@@ -32,7 +34,30 @@ var drawn = []metric{
 	{key: "tokens_per_second", title: "Throughput", unit: "tokens per second", value: func(r *metrics.Record) float64 { return float64(r.TokensPerSecond) }},
 	{key: "mfu", title: "Model FLOPs utilisation", unit: "% of the device's peak", value: func(r *metrics.Record) float64 { return 100 * float64(r.MFU) }},
 	{key: keyWaitPart, title: "Waiting for data", unit: "% of the step's time", value: func(r *metrics.Record) float64 { return 100 * float64(r.DataWaitMS) / float64(r.StepMS) }},
+	{key: "noise_scale", title: "Gradient noise scale", unit: "tokens", rare: true, value: look(func(l *metrics.Looks) metrics.Number { return of(l.NoiseScale, "all") })},
+	{key: "update_ratio", title: "Update to weight", unit: "|ΔW|/|W|", rare: true, value: look(func(l *metrics.Looks) metrics.Number { return of(l.UpdateRatio, "all") })},
+	{key: "max_update", title: "Largest update of a weight", unit: "max |ΔW|", rare: true, value: look(func(l *metrics.Looks) metrics.Number { return l.MaxUpdate })},
+	{key: "grad_cosine", title: "Successive gradients", unit: "cosine", rare: true, value: look(func(l *metrics.Looks) metrics.Number { return l.GradCosine })},
+	{key: "curvature", title: "Curvature along the update", unit: "1/length", rare: true, value: look(func(l *metrics.Looks) metrics.Number { return l.Curvature })},
 	{key: "skipped", title: "Updates left out so far", unit: "updates", rare: true, value: func(r *metrics.Record) float64 { return float64(r.Skipped) }},
+}
+
+// look takes a value from a record that has a look; others have none.
+func look(value func(*metrics.Looks) metrics.Number) func(*metrics.Record) float64 {
+	return func(r *metrics.Record) float64 {
+		if r.Looks == nil {
+			return math.NaN()
+		}
+		return float64(value(r.Looks))
+	}
+}
+
+// of is a group's number, unknown where it has none.
+func of(groups map[string]metrics.Number, name string) metrics.Number {
+	if v, ok := groups[name]; ok {
+		return v
+	}
+	return metrics.Unknown
 }
 
 // smoothing is the memory of the smoothed loss, in updates; the run's own train_loss has the same.
