@@ -11,6 +11,7 @@ import (
 
 	"pretrain/data/stats/baseline"
 	"pretrain/internal/prng"
+	"pretrain/internal/units"
 	"pretrain/internal/vfs"
 	"pretrain/model/generate"
 	"pretrain/train"
@@ -161,14 +162,4 @@ func (j *job) sample(ctx context.Context, s *train.State, step int64) error {
 }
 
 // si writes a count with three digits and a metric suffix.
-func si(n int64) string {
-	units := []string{"", "k", "M", "B", "T"}
-	v, i := float64(n), 0
-	for v >= 999.5 && i < len(units)-1 {
-		v, i = v/1000, i+1
-	}
-	if i == 0 {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%.3g%s", v, units[i])
-}
+func si(n int64) string { return units.Short(float64(n)) }

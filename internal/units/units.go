@@ -258,3 +258,16 @@ func decimalOf(r *big.Rat) (string, bool) {
 func roundSteps(f Fraction, totalSteps int64) int64 {
 	return int64(math.Round(float64(f) * float64(totalSteps)))
 }
+
+// Short writes a count for people, with three digits: 950, 94.5k, 2.44B, 1.1T. It is not exact, and nothing reads it back.
+func Short(x float64) string {
+	prefixes := []string{"", "k", "M", "B", "T"}
+	i := 0
+	for math.Abs(x) >= 999.5 && i < len(prefixes)-1 {
+		x, i = x/1000, i+1
+	}
+	if i == 0 {
+		return strconv.FormatFloat(math.Round(x), 'f', -1, 64)
+	}
+	return strconv.FormatFloat(x, 'g', 3, 64) + prefixes[i]
+}

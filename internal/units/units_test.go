@@ -228,3 +228,13 @@ func roundTrip[T interface {
 		t.Fatalf("%q reads as %v, written %q, read back %v (%v)", s, v, text, back, err)
 	}
 }
+
+func TestShort(t *testing.T) {
+	for want, x := range map[string]float64{
+		"0": 0, "7": 7, "999": 999.4, "1k": 999.5, "94.5k": 94_528, "2.44B": 2_442_057_984, "1.1T": 1.1e12, "-1.5M": -1.5e6,
+	} {
+		if got := Short(x); got != want {
+			t.Errorf("%v is %s, want %s", x, got, want)
+		}
+	}
+}

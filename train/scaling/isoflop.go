@@ -12,6 +12,7 @@ import (
 	"gonum.org/v1/gonum/stat"
 
 	"pretrain/internal/prng"
+	"pretrain/internal/units"
 )
 
 // Profile is the loss over the model's size at one compute (an IsoFLOP profile, Hoffmann et al., approach 2).
@@ -104,7 +105,7 @@ func profile(points []Point) (Profile, error) {
 	}
 	bottom := -c.AtVec(1) / (2 * c.AtVec(2))
 	if !(c.AtVec(2) > 0) || bottom < slices.Min(x) || bottom > slices.Max(x) {
-		return p, fmt.Errorf("%.3g FLOPs: no interior minimum: the loss falls to an end of the sizes tried (%.3g to %.3g)", p.C, math.Exp(slices.Min(x)+mean), math.Exp(slices.Max(x)+mean))
+		return p, fmt.Errorf("%.3g FLOPs: no interior minimum: the loss falls to an end of the sizes tried (%s to %s)", p.C, units.Short(math.Exp(slices.Min(x)+mean)), units.Short(math.Exp(slices.Max(x)+mean)))
 	}
 	p.N = math.Exp(bottom + mean)
 	p.D = p.C / (6 * p.N)

@@ -3,6 +3,7 @@ package scaling
 import (
 	"fmt"
 
+	"pretrain/internal/units"
 	"pretrain/model"
 	"pretrain/train/loss"
 	"pretrain/train/mesh"
@@ -71,5 +72,5 @@ func FitMesh(m model.Config, devices int, bytes float64, most int) (mesh.Config,
 		}
 	}
 	largest := EstimateMemory(m, mesh.Config{Data: 1, FSDP: devices, Tensor: 1}, 1)
-	return mesh.Config{}, 0, Memory{}, fmt.Errorf("%d devices of %.0f GB do not hold a model of %.3g parameters with its state: cut over all of them it takes %.0f GB each", devices, bytes/1e9, float64(m.Count().Total), largest.Total/1e9)
+	return mesh.Config{}, 0, Memory{}, fmt.Errorf("%d devices of %.0f GB do not hold a model of %s parameters with its state: cut over all of them it takes %.0f GB each", devices, bytes/1e9, units.Short(float64(m.Count().Total)), largest.Total/1e9)
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"pretrain/internal/gpu"
+	"pretrain/internal/units"
 	"pretrain/model"
 	"pretrain/schedule"
 	"pretrain/train/mesh"
@@ -199,7 +200,7 @@ func (p *Plan) vary() {
 	}
 	add("best for this compute, by "+p.Law.Name, p.Best)
 	if p.BestServed != nil {
-		add(fmt.Sprintf("… with %.3g tokens of inference", p.Inference), *p.BestServed)
+		add(fmt.Sprintf("… with %s tokens of inference", units.Short(p.Inference)), *p.BestServed)
 	}
 	if p.Law.CentreN > 0 && p.Law.AlphaRange[1] > 0 && p.Law.BetaRange[1] > 0 {
 		for i, end := range []string{"lower", "upper"} {
@@ -222,17 +223,17 @@ func (p *Plan) note() {
 	gap := p.Loss - p.Best.Loss
 	switch ratio := (p.D / p.N) / p.Best.Ratio(); {
 	case ratio < 0.67:
-		add("%.3g tokens per parameter: large for its data. The law's best for this compute is %.3g parameters on %.3g tokens, %.4f lower in loss", p.D/p.N, p.Best.N, p.Best.D, gap)
+		add("%.3g tokens per parameter: large for its data. The law's best for this compute is %s parameters on %s tokens, %.4f lower in loss", p.D/p.N, units.Short(p.Best.N), units.Short(p.Best.D), gap)
 	case ratio > 1.5:
-		add("%.3g tokens per parameter: more data than the law's best for training alone (%.3g parameters on %.3g tokens, %.4f lower in loss), for a model that is %.2g times as cheap to use", p.D/p.N, p.Best.N, p.Best.D, gap, p.Best.N/p.N)
+		add("%.3g tokens per parameter: more data than the law's best for training alone (%s parameters on %s tokens, %.4f lower in loss), for a model that is %.2g times as cheap to use", p.D/p.N, units.Short(p.Best.N), units.Short(p.Best.D), gap, p.Best.N/p.N)
 	default:
-		add("%.3g tokens per parameter, near the law's best for this compute (%.3g parameters on %.3g tokens)", p.D/p.N, p.Best.N, p.Best.D)
+		add("%.3g tokens per parameter, near the law's best for this compute (%s parameters on %s tokens)", p.D/p.N, units.Short(p.Best.N), units.Short(p.Best.D))
 	}
 	if p.Hours > 24*p.Days*1.01 {
 		add("it takes %.0f hours, and there are %.0f: fewer tokens, a smaller model or more GPUs", p.Hours, 24*p.Days)
 	}
 	if p.BatchLaw > maxBatch {
-		add("the batch law asks for %.3g tokens, beyond anything it was measured at; the batch is held to %.3g, the largest in use", p.BatchLaw, float64(maxBatch))
+		add("the batch law asks for %s tokens, beyond anything it was measured at; the batch is held to %s, the largest in use", units.Short(p.BatchLaw), units.Short(maxBatch))
 	}
 	if p.Preset == "" {
 		add("no published shape is within %.0f%% of the FLOPs: width and layers follow MiniCPM's ladder, continued", 100*nearPreset)

@@ -65,7 +65,7 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%d devices of %v bytes: %+v, %d sequences, %v bytes, %v; want %+v", c.devices, c.bytes, grid, sequences, memory.Total, err, c.want)
 		}
 	}
-	if _, _, _, err := FitMesh(m, 1, 24e9, 1); err == nil || !strings.Contains(err.Error(), "do not hold a model of 2.72e+09 parameters") {
+	if _, _, _, err := FitMesh(m, 1, 24e9, 1); err == nil || !strings.Contains(err.Error(), "do not hold a model of 2.72B parameters") {
 		t.Errorf("one small device: %v", err)
 	}
 }

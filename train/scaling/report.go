@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"pretrain/internal/chart"
+	"pretrain/internal/units"
 )
 
 // Report is a fit with what follows from it.
@@ -103,7 +104,7 @@ func (r *Report) Text(out io.Writer) error {
 		w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "run\tN\tD\tloss\tpredicted\terror\t")
 		for _, p := range r.HeldOut {
-			fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%.4f\t%.4f%s\t%+.2f%%\t\n", p.Name, p.N, p.D, p.Point.Loss, p.Predicted, interval(p.Low, p.High, " (%.4f to %.4f)"), 100*p.Error)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%.4f\t%.4f%s\t%+.2f%%\t\n", p.Name, units.Short(p.N), units.Short(p.D), p.Point.Loss, p.Predicted, interval(p.Low, p.High, " (%.4f to %.4f)"), 100*p.Error)
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -114,7 +115,11 @@ func (r *Report) Text(out io.Writer) error {
 		w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "FLOPs\tN\t\tD\ttokens per parameter\t\tloss")
 		for _, b := range r.Budgets {
-			fmt.Fprintf(w, "%.3g\t%.3g\t%s\t%.3g\t%.3g\t%s\t%.4f\n", b.C, b.N, interval(b.NRange[0], b.NRange[1], "(%.3g to %.3g)"), b.D, b.Ratio, interval(b.RRange[0], b.RRange[1], "(%.3g to %.3g)"), b.Loss)
+			sizes := ""
+			if !math.IsNaN(b.NRange[0]) {
+				sizes = fmt.Sprintf("(%s to %s)", units.Short(b.NRange[0]), units.Short(b.NRange[1]))
+			}
+			fmt.Fprintf(w, "%.3g\t%s\t%s\t%s\t%.3g\t%s\t%.4f\n", b.C, units.Short(b.N), sizes, units.Short(b.D), b.Ratio, interval(b.RRange[0], b.RRange[1], "(%.3g to %.3g)"), b.Loss)
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -129,7 +134,7 @@ func (f *IsoFLOP) Text(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "FLOPs\tN\tD\ttokens per parameter\tloss")
 	for _, p := range f.Profiles {
-		fmt.Fprintf(w, "%.3g\t%.4g\t%.4g\t%.3g\t%.4f\n", p.C, p.N, p.D, p.Ratio(), p.Loss)
+		fmt.Fprintf(w, "%.3g\t%s\t%s\t%.3g\t%.4f\n", p.C, units.Short(p.N), units.Short(p.D), p.Ratio(), p.Loss)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -173,7 +178,7 @@ func (r *Report) Plot() string {
 	lengths := distinct(all, func(p Point) float64 { return p.D })
 	low, high := math.Log(lengths[0]), math.Log(lengths[len(lengths)-1])
 	for i, n := range distinct(all, func(p Point) float64 { return p.N }) {
-		name := fmt.Sprintf("N = %.3g", n)
+		name := "N = " + units.Short(n)
 		if held[n] {
 			name += ", held out"
 		}

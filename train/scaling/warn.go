@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"gonum.org/v1/gonum/stat"
+
+	"pretrain/internal/units"
 )
 
 // warn finds what the points cannot tell.
@@ -89,8 +91,8 @@ func (f *Fit) warnAllocation(sizes []float64, add func(string, ...any)) {
 	}
 	best := Optimal(f.Curve, most, 0)
 	if low, high := sizes[0], sizes[len(sizes)-1]; best.N < low || best.N > high {
-		add("the points have no interior minimum: at the largest compute among them, %.3g FLOPs, the law's best size is %.3g, outside the sizes tried (%.3g to %.3g); best sizes and ratios are extrapolated",
-			most, best.N, low, high)
+		add("the points have no interior minimum: at the largest compute among them, %.3g FLOPs, the law's best size is %s, outside the sizes tried (%s to %s); best sizes and ratios are extrapolated",
+			most, units.Short(best.N), units.Short(low), units.Short(high))
 	}
 }
 
