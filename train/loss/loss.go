@@ -20,7 +20,8 @@ type Head struct {
 	// ZLoss weighs the squared log partition function, which keeps logits from drifting (PaLM 2204.02311, §5, uses
 	// 1e-4). 0: off.
 	ZLoss float64
-	// ChunkTokens is how many tokens' logits exist at once, on each part of a batch. 0: as many as fit in [AutoChunkBytes].
+	// ChunkTokens is how many tokens' logits exist at once, on each part of a batch. 0: as many as fit in [AutoChunkBytes], or on
+	// one device where that takes less memory, all tokens' logits of a part of the vocabulary.
 	ChunkTokens int
 	// Spread is nil on one device. Among several a chunk takes as many tokens of each part of the batch, so that no token has
 	// to go to another device and all have work.
@@ -45,11 +46,15 @@ type Result struct {
 // targets [N] int32; weights [N] float32 already hold the loss mask and the normalisation (1/number of counted tokens
 // of the whole batch, so that the sum over micro-batches is the mean).
 //
-// The gradient is formed together with the loss while a chunk's logits are at hand: nothing is kept or recomputed.
+// The gradient is formed together with the loss while a chunk's logits are at hand: nothing is kept or recomputed, but where
+// the table is large beside the tokens (see inBlocks).
 func (h Head) Loss(hidden, table, targets, weights *g.Node) Result {
 	var r Result
-	table = h.gather(h.Numerics.Narrow(table))
 	hidden = h.Numerics.Narrow(hidden)
+	if tokens, vocab := hidden.Shape().Dimensions[0], table.Shape().Dimensions[0]; h.inBlocks(tokens, hidden.Shape().Dimensions[1], vocab) {
+		return h.blocked(hidden, table, targets, weights, blockBytes/(4*tokens))
+	}
+	table = h.gather(h.Numerics.Narrow(table))
 	var dHidden []*g.Node
 	var dTable *g.Node // [D, V], or each part's own [P, D, V]
 	for start, size := range h.chunks(hidden.Shape().Dimensions[0]/h.parts(), table.Shape().Dimensions[0]) {
@@ -129,14 +134,23 @@ func (c chunk) nats() *g.Node { return g.Sub(c.lse, c.target) }
 
 func (h Head) chunk(hidden, table, targets *g.Node) chunk {
 	c := chunk{hidden: hidden, targets: targets}
-	c.logits, c.capBack = model.SoftCap(h.Numerics.Dot(hidden, 1, table, 1), h.SoftCap)
+	c.logits, c.capBack = h.logits(hidden, table)
 	top := g.ReduceMax(c.logits, -1)
 	c.lse = g.Add(top, g.Log(g.ReduceSum(g.Exp(g.Sub(c.logits, g.ExpandAxes(top, -1))), -1)))
-	// The target's logit from its own row: a pass over [C, V] to pick it out would cost as much as the softmax.
-	rows := g.ConvertDType(g.Gather(table, g.ExpandAxes(targets, -1)), dtypes.Float32)
-	raw := g.ReduceSum(g.Mul(g.ConvertDType(hidden, dtypes.Float32), rows), -1)
-	c.target, _ = model.SoftCap(raw, h.SoftCap)
+	c.target = h.target(hidden, table, targets)
 	return c
+}
+
+// logits are those of rows of the table, capped: [N, D], [V, D] → [N, V].
+func (h Head) logits(hidden, table *g.Node) (capped *g.Node, capBack func(*g.Node) *g.Node) {
+	return model.SoftCap(h.Numerics.Dot(hidden, 1, table, 1), h.SoftCap)
+}
+
+// target is each target's logit [N], from its own row: a pass over [N, V] to pick it out would cost as much as the softmax.
+func (h Head) target(hidden, table, targets *g.Node) *g.Node {
+	rows := g.ConvertDType(h.Numerics.Narrow(g.Gather(table, g.ExpandAxes(targets, -1))), dtypes.Float32)
+	capped, _ := model.SoftCap(g.ReduceSum(g.Mul(g.ConvertDType(hidden, dtypes.Float32), rows), -1), h.SoftCap)
+	return capped
 }
 
 // chunks yields the start and size of each chunk: as few as are allowed, of equal sizes where up to twice as many make

@@ -3,6 +3,7 @@ package loss
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"pretrain/internal/backendtest"
@@ -41,10 +42,11 @@ func plain(h Head, hidden, table, targets, weights *g.Node) (loss, z *g.Node) {
 	return loss, g.MulScalar(g.ReduceAllSum(g.Mul(weights, g.Square(logZ))), h.ZLoss)
 }
 
-// TestLoss holds value and gradients, in chunks of several sizes, against automatic differentiation of the definition.
+// TestLoss holds value and gradients, in chunks of tokens and blocks of the vocabulary of several sizes, against automatic differentiation of the definition.
 func TestLoss(t *testing.T) {
 	be := backendtest.CPU(t)
 	chunkings := []int{0, tokens, 6, 5, 1} // 5: chunks of 4
+	blocks := []int{vocab, 5}              // of the vocabulary; the last of 5 has 2
 	for _, h := range []Head{{}, {SoftCap: 2}, {ZLoss: 0.05}, {SoftCap: 3, ZLoss: 0.05}} {
 		t.Run(fmt.Sprintf("cap %g, z %g", h.SoftCap, h.ZLoss), func(t *testing.T) {
 			h.Numerics = model.NumericsFor(be, model.FP32)
@@ -52,10 +54,15 @@ func TestLoss(t *testing.T) {
 				loss, z := plain(h, in[0], in[1], in[2], in[3])
 				grads := g.Gradient(g.Add(loss, z), in[0], in[1])
 				out := []*g.Node{loss, z, grads[0], grads[1]}
-				for _, c := range chunkings {
+				for i := range len(chunkings) + len(blocks) {
 					h := h
-					h.ChunkTokens = c
-					r := h.Loss(in[0], in[1], in[2], in[3])
+					var r Result
+					if i < len(chunkings) {
+						h.ChunkTokens = chunkings[i]
+						r = h.Loss(in[0], in[1], in[2], in[3])
+					} else {
+						r = h.blocked(in[0], in[1], in[2], in[3], blocks[i-len(chunkings)])
+					}
 					if (r.Z == nil) != (h.ZLoss == 0) {
 						panic(fmt.Errorf("a z-loss of %g has node %v", h.ZLoss, r.Z))
 					}
@@ -71,11 +78,11 @@ func TestLoss(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i, c := range chunkings {
+			for i, c := range append(slices.Clone(chunkings), blocks...) {
 				for j, what := range []string{"loss", "z-loss", "gradient of the hidden states", "gradient of the table"} {
 					want, got := tensors.MustCopyFlatData[float32](out[j]), tensors.MustCopyFlatData[float32](out[4*(1+i)+j])
 					if d := goldenfile.Distance(got, want); !(d <= 1e-5) {
-						t.Errorf("chunks of %d: %s differs by %.2g of its largest element", c, what, d)
+						t.Errorf("way %d, in parts of %d: %s differs by %.2g of its largest element", i, c, what, d)
 					}
 				}
 			}
@@ -91,12 +98,13 @@ func TestChunksInBF16(t *testing.T) {
 		whole := h.Loss(in[0], in[1], in[2], in[3])
 		h.ChunkTokens = 4
 		cut := h.Loss(in[0], in[1], in[2], in[3])
-		return []*g.Node{whole.Loss, whole.DHidden, whole.DTable, cut.Loss, cut.DHidden, cut.DTable}
+		blocks := h.blocked(h.Numerics.Narrow(in[0]), in[1], in[2], in[3], 5)
+		return []*g.Node{whole.Loss, whole.DHidden, whole.DTable, cut.Loss, cut.DHidden, cut.DTable, blocks.Loss, blocks.DHidden, blocks.DTable}
 	})
 	defer exec.Finalize()
 	out := exec.MustCall(inputs()...)
-	for i := range 3 {
-		if d := goldenfile.Distance(tensors.MustCopyFlatData[float32](out[3+i]), tensors.MustCopyFlatData[float32](out[i])); !(d <= 1e-5) {
+	for i := range 6 {
+		if d := goldenfile.Distance(tensors.MustCopyFlatData[float32](out[3+i]), tensors.MustCopyFlatData[float32](out[i%3])); !(d <= 1e-5) {
 			t.Errorf("output %d differs by %.2g", i, d)
 		}
 	}

@@ -17,17 +17,39 @@ import (
 )
 
 // TestChunksSaveMemory: for MiniCPM's vocabulary and 4,096 tokens the compiled loss and its gradient need a quarter at
-// most of what they need in one piece, by XLA's own account.
+// most of what they need in one piece, by XLA's own account: in chunks of tokens for a narrow model, in blocks of the vocabulary
+// for one as wide as the 2.4B.
 func TestChunksSaveMemory(t *testing.T) {
-	const vocab, tokens, dim = 122_753, 4096, 320
-	for _, precision := range []model.Precision{model.FP32, model.BF16} {
-		head := Head{Numerics: model.NumericsFor(backendtest.CPU(t), precision)}
-		chunked := temporaryBytes(t, head, vocab, tokens, dim)
-		head.ChunkTokens = tokens
-		whole := temporaryBytes(t, head, vocab, tokens, dim)
-		t.Logf("%s: %.0f MiB in chunks, %.0f MiB whole", precision, chunked/(1<<20), whole/(1<<20))
-		if !(chunked > 0 && chunked*4 <= whole) {
-			t.Errorf("%s: %.0f MiB in chunks, %.0f MiB whole: want a quarter", precision, chunked/(1<<20), whole/(1<<20))
+	const vocab, tokens = 122_753, 4096
+	for _, dim := range []int{320, 2304} {
+		for _, precision := range []model.Precision{model.FP32, model.BF16} {
+			head := Head{Numerics: model.NumericsFor(backendtest.CPU(t), precision)}
+			chunked := temporaryBytes(t, head, vocab, tokens, dim)
+			head.ChunkTokens = tokens
+			whole := temporaryBytes(t, head, vocab, tokens, dim)
+			t.Logf("D %d, %s: %.0f MiB in parts, %.0f MiB whole", dim, precision, chunked/(1<<20), whole/(1<<20))
+			if !(chunked > 0 && chunked*4 <= whole) {
+				t.Errorf("D %d, %s: %.0f MiB in parts, %.0f MiB whole: want a quarter", dim, precision, chunked/(1<<20), whole/(1<<20))
+			}
+		}
+	}
+}
+
+// TestInBlocks: where a chunk of tokens would not save enough, and not where somebody chose the chunk.
+func TestInBlocks(t *testing.T) {
+	for _, c := range []struct {
+		head               Head
+		tokens, dim, vocab int
+		want               bool
+	}{
+		{Head{}, 4096, 2304, 122_753, true},
+		{Head{}, 4096, 320, 122_753, false},
+		{Head{}, 32 * 4096, 2304, 122_753, false}, // the table is small beside so many tokens' logits
+		{Head{}, 4096, 1024, 4096, false},         // all logits at once are no burden
+		{Head{ChunkTokens: 512}, 4096, 2304, 122_753, false},
+	} {
+		if got := c.head.inBlocks(c.tokens, c.dim, c.vocab); got != c.want {
+			t.Errorf("%+v: %v", c, got)
 		}
 	}
 }
