@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"pretrain/data"
+	"pretrain/data/charset"
 )
 
 // readJSONL reads a file with one JSON object a line. Blank lines do not count.
@@ -54,6 +55,7 @@ func (p *pass) readRecord(f file, n, offset int64, line []byte, decode *decoder)
 	if len(line) == 0 {
 		return nil
 	}
+	line, encoding := p.repair(line)
 	// encoding/json would replace invalid bytes silently.
 	if !utf8.Valid(line) {
 		at := invalidUTF8(string(line))
@@ -65,7 +67,23 @@ func (p *pass) readRecord(f file, n, offset int64, line []byte, decode *decoder)
 		return p.drop(data.Drop{Reason: reason, Path: f.path, Line: n, Detail: fmt.Sprintf("%v (offset %d)", err, offset)})
 	}
 	d.Line = n
+	d.SetText(encodingName, encoding)
 	return p.emit(f, d)
+}
+
+// encodingName is the attribute of a document that was not in UTF-8.
+const encodingName = "encoding"
+
+// repair turns text of another encoding into UTF-8, where the source is to be repaired, and says which it was.
+func (p *pass) repair(b []byte) (text []byte, encoding string) {
+	if p.spec.Encoding != Detect || utf8.Valid(b) {
+		return b, ""
+	}
+	text, name := charset.ToUTF8(b)
+	if name == charset.Unknown {
+		return b, ""
+	}
+	return text, string(name)
 }
 
 // decoder decodes records whose field names are chosen at run time, into a struct type made for them: one pass at

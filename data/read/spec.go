@@ -25,6 +25,15 @@ const (
 	Skip Policy = "skip" // leave it out, count it and keep a sample of it in the [Report]
 )
 
+// Encoding says what raw bytes are taken for.
+type Encoding string
+
+// The encodings of a source.
+const (
+	UTF8   Encoding = "utf-8"
+	Detect Encoding = "detect" // see package charset
+)
+
 // Spec says what to read and how. Start from [Default].
 type Spec struct {
 	// Path is a file, a folder (read with everything below it, hidden files left out), or [GoStd].
@@ -44,6 +53,9 @@ type Spec struct {
 	// or with a slash of the path within the folder. A file so named is read whatever its extension. Default: every file of
 	// an extension this package knows.
 	Files []string `yaml:"files"`
+	// Encoding is utf-8 or detect. Under detect, text in GB18030, Big5, UTF-16 or Latin-1 is found out and turned into UTF-8,
+	// and the document gets the attribute "encoding". Default utf-8: a guess can be wrong.
+	Encoding Encoding `yaml:"encoding"`
 	// OnBad is fail or skip. Default fail: silent loss of data is worse than a stop.
 	OnBad Policy `yaml:"on_bad"`
 	// MaxDocument bounds one line or text file. Default 100 MiB: above that it is a broken file, and memory is finite.
@@ -54,7 +66,7 @@ type Spec struct {
 
 // Default is the Spec for path with every other value at its default.
 func Default(path string) Spec {
-	return Spec{Path: path, TextField: "text", IDField: "id", MessagesField: "messages", OnBad: Fail, MaxDocument: 100 << 20}
+	return Spec{Path: path, TextField: "text", IDField: "id", MessagesField: "messages", Encoding: UTF8, OnBad: Fail, MaxDocument: 100 << 20}
 }
 
 // Validate reports every problem at once, as joined [problem.Problem] errors. It does not look at the disk.
@@ -70,6 +82,7 @@ func (s Spec) Validate() error {
 		_, err := path.Match(pattern, "")
 		p.Check(err == nil && pattern != "", "files", pattern, "patterns such as code-*.jsonl")
 	}
+	p.Check(s.Encoding == UTF8 || s.Encoding == Detect, "encoding", s.Encoding, "%s or %s", UTF8, Detect)
 	p.Check(s.OnBad == Fail || s.OnBad == Skip, "on_bad", s.OnBad, "%s or %s", Fail, Skip)
 	p.Check(s.MaxDocument > 0, "max_document", s.MaxDocument, "more than 0")
 	return p.Err()

@@ -36,7 +36,10 @@ func (p *pass) readText(f file, generated bool) error {
 	if generated && isGenerated(b) {
 		return p.leaveOut(data.Drop{Reason: data.Generated, Path: f.path, Detail: "marked as generated"})
 	}
-	return p.emit(f, data.Document{Text: string(b)})
+	b, encoding := p.repair(b)
+	d := data.Document{Text: string(b)}
+	d.SetText(encodingName, encoding)
+	return p.emit(f, d)
 }
 
 // check finds what disqualifies a document in any format.
