@@ -115,7 +115,9 @@ func pairs(b []byte, trail, common func(lead, trail byte) bool) float64 {
 // commonGB counts the 3,755 characters of level 1 of GB 2312, ordered by sound, and its punctuation.
 func commonGB(b []byte) float64 {
 	return pairs(b,
-		func(lead, trail byte) bool { return lead != 0x80 && lead != 0xff && trail >= 0x40 && trail != 0x7f && trail != 0xff },
+		func(lead, trail byte) bool {
+			return lead != 0x80 && lead != 0xff && trail >= 0x40 && trail != 0x7f && trail != 0xff
+		},
 		func(lead, trail byte) bool {
 			return trail >= 0xa1 && (lead >= 0xb0 && lead <= 0xd7 || lead == 0xa1 || lead == 0xa3)
 		})

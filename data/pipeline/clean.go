@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"pretrain/data"
 	"pretrain/data/exec"
 	"pretrain/data/funnel"
 	"pretrain/data/lm"
+	"pretrain/data/pii"
+	"pretrain/data/quality"
 	"pretrain/data/read"
 	"pretrain/data/record"
 )
@@ -83,25 +84,47 @@ func (p *preparation) clean(ctx context.Context) ([]exec.Done, error) {
 func (p *preparation) cleanKey(source string) string {
 	spec := p.spec(source)
 	spec.Path = ""
-	keys := []any{spec, p.Sources[source].domain(), p.judges.keys}
+	keys := []any{spec, p.Sources[source].domain(), p.Clean, p.Language, p.Quality, p.PII, p.sensitive.Key(), p.judges.keys}
 	if p.judged(source) {
 		keys = append(keys, p.model.Key())
 	}
 	return keyOf(keys...)
 }
 
-// links are the steps of a source.
-func (p *preparation) links(source string) []link {
-	links := slices.Clone(p.judges.links)
+// links are the steps of a source, for one goroutine. They share the cutting into words.
+func (p *preparation) links(source string) ([]link, error) {
+	s := p.Sources[source]
+	mend, err := p.Clean.Step(s.domain() != Code)
+	if err != nil {
+		return nil, err
+	}
+	links := []link{{"clean", func() data.Step { return mend }}}
+	add := func(name string, on bool, make data.Factory) {
+		if on {
+			links = append(links, link{name, make})
+		}
+	}
+	q, words, rules := p.Quality, new(quality.Words), s.domain() == Text && s.Format != Chat
+	add("language", p.Language.Mode != data.Off && s.domain() != Code, p.detector.Step)
+	add("gopher", q.Gopher.Mode != data.Off && rules, func() data.Step { return q.Gopher.Step(q.Units, words) })
+	add("repetition", q.Repetition.Mode != data.Off && rules, func() data.Step { return q.Repetition.Step(q.Units, words) })
+	add("c4", q.C4.Mode != data.Off && rules, func() data.Step { return q.C4.Step(q.Units, words) })
+	add("fineweb", q.FineWeb.Mode != data.Off && rules, func() data.Step { return q.FineWeb.Step(q.Units, words) })
+	add("pii", p.PII.Mode != pii.Off, p.PII.Step)
+	add("sensitive", p.Sensitive.Mode != data.Off && len(p.Sensitive.Lists) > 0, p.sensitive.Step())
+	links = append(links, p.judges.links...)
 	if p.judged(source) {
 		links = append(links, scorer(p.model))
 	}
-	return links
+	return links, nil
 }
 
 // cleanFiles takes the documents of an input through the steps of its source.
 func (p *preparation) cleanFiles(ctx context.Context, in input, dir string) (exec.Counts, error) {
-	links := p.links(in.source)
+	links, err := p.links(in.source)
+	if err != nil {
+		return nil, err
+	}
 	names := []string{"read"}
 	for _, l := range links {
 		names = append(names, l.name)
@@ -110,7 +133,7 @@ func (p *preparation) cleanFiles(ctx context.Context, in input, dir string) (exe
 	steps := newChain(counts, 1, links)
 	n := exec.Counts{}
 	perplexities := lm.Distribution{}
-	err := writeDocuments(dir, func(out *record.Writer) error {
+	err = writeDocuments(dir, func(out *record.Writer) error {
 		for i := range in.hashes {
 			var report read.Report
 			for d, err := range in.files.FileDocuments(ctx, in.first+i, &report) {

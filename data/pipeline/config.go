@@ -11,11 +11,16 @@ import (
 	"slices"
 
 	"pretrain/data"
+	"pretrain/data/clean"
 	"pretrain/data/decontam"
 	"pretrain/data/dedup"
+	"pretrain/data/lang"
 	"pretrain/data/lm"
 	"pretrain/data/pack"
+	"pretrain/data/pii"
+	"pretrain/data/quality"
 	"pretrain/data/read"
+	"pretrain/data/sensitive"
 	"pretrain/internal/problem"
 	"pretrain/internal/units"
 	"pretrain/tokenizer"
@@ -30,6 +35,16 @@ type Config struct {
 	Sources map[string]Source `yaml:"sources"`
 	// Read says how raw files are read.
 	Read Read `yaml:"read"`
+	// Clean mends texts.
+	Clean clean.Config `yaml:"clean"`
+	// Language finds the language of texts. Not of code.
+	Language lang.Config `yaml:"language"`
+	// Quality judges texts by published rules. Not code, mathematics or conversations.
+	Quality quality.Config `yaml:"quality"`
+	// PII masks private data.
+	PII pii.Config `yaml:"pii"`
+	// Sensitive finds the words of lists.
+	Sensitive sensitive.Config `yaml:"sensitive"`
 	// Tokenizer is a file, or how to train one on what is left of the sources.
 	Tokenizer tokenizer.Config `yaml:"tokenizer"`
 	// Template writes conversations as text: minicpm, chatml or none. What the assistant says is marked in the shards, so that a
@@ -95,6 +110,9 @@ const (
 
 // Read says how raw files are read.
 type Read struct {
+	// Encoding is detect, which finds text in GB18030, Big5, UTF-16 or Latin-1 out and turns it into UTF-8, or utf-8, which drops
+	// it. Default detect: the report counts what was found.
+	Encoding read.Encoding `yaml:"encoding"`
 	// OnBad says what becomes of a document that cannot be read (a corrupt line, a broken file): skip, which drops it with its
 	// reason, or fail. Default skip: the report tells of each.
 	OnBad read.Policy `yaml:"on_bad"`
@@ -114,7 +132,12 @@ type Validation struct {
 // Default is every setting but the output and the sources.
 func Default() Config {
 	return Config{
-		Read:       Read{OnBad: read.Skip, MaxDocument: 10 << 20},
+		Read:       Read{Encoding: read.Detect, OnBad: read.Skip, MaxDocument: 10 << 20},
+		Clean:      clean.Default(),
+		Language:   lang.Default(),
+		Quality:    quality.Default(),
+		PII:        pii.Default(),
+		Sensitive:  sensitive.Default(),
 		Tokenizer:  tokenizer.Default(),
 		Template:   pack.MiniCPM,
 		Validation: Validation{Fraction: 0.01, MaxBytes: 64 << 20},
@@ -139,6 +162,7 @@ func (c Config) Validate() error {
 		p.Check(slices.Contains([]Format{"", PlainText, Chat}, s.Format), key+".format", s.Format, "%s or %s", PlainText, Chat)
 		p.Check(slices.Contains([]Domain{"", Text, Code, Math}, s.Domain), key+".domain", s.Domain, "%s, %s or %s", Text, Code, Math)
 	}
+	p.Check(c.Read.Encoding == read.UTF8 || c.Read.Encoding == read.Detect, "read.encoding", c.Read.Encoding, "%s or %s", read.Detect, read.UTF8)
 	p.Check(c.Template.Valid(), "template", c.Template, "%s, %s or %s", pack.MiniCPM, pack.ChatML, pack.NoTemplate)
 	p.Check(c.Read.OnBad == read.Fail || c.Read.OnBad == read.Skip, "read.on_bad", c.Read.OnBad, "%s or %s", read.Skip, read.Fail)
 	p.Check(c.Read.MaxDocument > 0, "read.max_document", c.Read.MaxDocument, "more than 0")
@@ -151,6 +175,7 @@ func (c Config) Validate() error {
 		key    string
 		config interface{ Validate() error }
 	}{
+		{"clean", c.Clean}, {"language", c.Language}, {"quality", c.Quality}, {"pii", c.PII}, {"sensitive", c.Sensitive},
 		{"tokenizer", c.Tokenizer}, {"decontam", c.Decontam}, {"labels", c.Labels}, {"perplexity", c.Perplexity}, {"dedup", c.Dedup},
 	} {
 		p.Section(s.key, s.config.Validate())
@@ -162,6 +187,9 @@ func (c Config) Validate() error {
 func (c *Config) EachPath(f func(key string, path *string)) {
 	f("output", &c.Output)
 	f("tokenizer.path", &c.Tokenizer.Path)
+	for i := range c.Sensitive.Lists {
+		f(fmt.Sprintf("sensitive.lists[%d]", i), &c.Sensitive.Lists[i])
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Sources)) {
 		source := c.Sources[name]
 		f("sources."+name+".path", &source.Path)
@@ -182,7 +210,7 @@ func (c *Config) EachPath(f func(key string, path *string)) {
 func (c Config) spec(name string) read.Spec {
 	s := c.Sources[name]
 	spec := read.Default(s.Path)
-	spec.Name, spec.Files, spec.OnBad, spec.MaxDocument = name, s.Files, c.Read.OnBad, c.Read.MaxDocument
+	spec.Name, spec.Files, spec.Encoding, spec.OnBad, spec.MaxDocument = name, s.Files, c.Read.Encoding, c.Read.OnBad, c.Read.MaxDocument
 	if s.Fields.Text != "" {
 		spec.TextField = s.Fields.Text
 	}

@@ -13,9 +13,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"pretrain/data/exec"
+	"pretrain/data/lang"
 	"pretrain/data/lm"
 	"pretrain/data/prepare"
 	"pretrain/data/read"
+	"pretrain/data/sensitive"
 )
 
 // version is part of every step's key: it changes whenever the same input would give other output.
@@ -48,6 +50,11 @@ func Run(ctx context.Context, c Config, o Options) (*Report, error) {
 	p := &preparation{Config: c, opt: o, runner: exec.Runner{
 		Dir: c.Output, Workers: o.Workers, Rank: o.Rank, Ranks: o.Ranks, Progress: o.Progress,
 	}}
+	p.detector = lang.NewDetector(c.Language)
+	var err error
+	if p.sensitive, err = sensitive.Load(ctx, c.Sensitive); err != nil {
+		return nil, err
+	}
 	unlock, err := p.runner.Lock(ctx, o.Waiting)
 	if err != nil {
 		return nil, err
@@ -67,6 +74,9 @@ type preparation struct {
 	inputs []input // all files of all sources, sources by name, files by path
 	judges *judges
 	model  *lm.Model // of the reference set; nil where there is none
+
+	detector  *lang.Detector
+	sensitive *sensitive.Filter
 }
 
 // input is what one task works on: a large file, or some small ones that follow each other.

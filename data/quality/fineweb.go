@@ -46,6 +46,12 @@ func (f *fineWeb) Apply(d *data.Document) (data.Reason, string) {
 			continue
 		}
 		lines++
+		if f.words.units == Char { // a quotation ends with its mark inside
+			line = strings.TrimRight(line, "”’」』）")
+		}
+		if line == "" {
+			continue
+		}
 		if last := line[len(line)-1]; last == '.' || last == '!' || last == '?' || last >= utf8.RuneSelf && endsIn(line, terminal) && !strings.HasSuffix(line, "…") {
 			punctuated++
 		}

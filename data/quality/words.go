@@ -17,7 +17,7 @@ const (
 	Auto Units = "auto"
 	// Word cuts as spaCy's English tokenizer does, which datatrove uses: punctuation is cut off, "don't" is two words.
 	Word Units = "word"
-	// Char takes each Chinese or Japanese character for a word, and each run of other letters and digits; punctuation mark by mark.
+	// Char takes each Chinese or Japanese character for a word, and cuts what stands between them as Word does.
 	Char Units = "char"
 )
 
@@ -122,30 +122,29 @@ func (w *Words) add(start, end int) {
 	w.list = append(w.list, x)
 }
 
-// cutChars cuts into characters.
+// cutChars cuts Chinese and Japanese into characters, and what stands between them as cutWords does.
 func (w *Words) cutChars() {
-	start := -1 // of a run of letters and digits
+	start := -1 // of a piece of something else
+	flush := func(end int) {
+		if start >= 0 {
+			w.cutChunk(start, end)
+			start = -1
+		}
+	}
 	for i, n := 0, 0; i < len(w.text); i += n {
 		var r rune
 		r, n = utf8.DecodeRuneInString(w.text[i:])
-		run := r < utf8.RuneSelf && (isASCIILetter(byte(r)) || '0' <= r && r <= '9') || r >= utf8.RuneSelf && !isCJK(r) && (unicode.IsLetter(r) || unicode.IsDigit(r))
-		if run {
-			if start < 0 {
-				start = i
-			}
-			continue
-		}
-		if start >= 0 {
-			w.add(start, i)
-			start = -1
-		}
-		if !unicode.IsSpace(r) {
+		switch {
+		case unicode.IsSpace(r):
+			flush(i)
+		case isCJK(r) || r >= utf8.RuneSelf && lone[r]:
+			flush(i)
 			w.add(i, i+n)
+		case start < 0:
+			start = i
 		}
 	}
-	if start >= 0 {
-		w.add(start, len(w.text))
-	}
+	flush(len(w.text))
 }
 
 // cutWords cuts at white space, and then takes each piece apart.
