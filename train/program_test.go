@@ -13,6 +13,7 @@ import (
 	"pretrain/model"
 	"pretrain/train/feed"
 	"pretrain/train/mesh"
+	"pretrain/train/optim"
 	"pretrain/train/spike"
 )
 
@@ -25,51 +26,68 @@ type traffic struct {
 
 var hloLine = regexp.MustCompile(`^ *(?:ROOT )?(%[\w.-]+) = (\w+)\[([\d,]*)\]\S* ([\w-]+)\(([^)]*)\)`)
 
-// partitioned compiles a step and returns what XLA's partitioner has it send. XLA reads its flags once, so another process
-// is asked: this test, run again.
-func partitioned(t *testing.T, c mesh.Config) (sum traffic) {
+// instruction is a line of a program in XLA's text.
+type instruction struct {
+	name, dtype, op string
+	elements        int
+	operands        []string
+}
+
+// program compiles a step in another process, as XLA reads its flags once, and returns what XLA made of it: the caller, a
+// test, is run again with value in the environment as what.
+func program(t *testing.T, what, value, pass, file string) (list []instruction) {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestMeshTraffic$")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("MESH_STEP=%d %d %d", c.Data, c.FSDP, c.Tensor),
-		"XLA_FLAGS=--xla_dump_to="+dir+" --xla_dump_hlo_as_text --xla_dump_hlo_pass_re=spmd-partitioning")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), what+"="+value, "XLA_FLAGS=--xla_dump_to="+dir+" --xla_dump_hlo_as_text"+pass)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "*buildStep*after_spmd-partitioning*.txt"))
+	files, err := filepath.Glob(filepath.Join(dir, "*buildStep*"+file+".txt"))
 	if err != nil || len(files) != 1 {
-		t.Fatalf("want one partitioned step, got %v (%v)", files, err)
+		t.Fatalf("want one program, got %v (%v)", files, err)
 	}
 	text, err := os.ReadFile(files[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	readBy := map[string][]string{}
-	var lines [][]string
 	for line := range strings.Lines(string(text)) {
-		if m := hloLine.FindStringSubmatch(line); m != nil {
-			lines = append(lines, m)
-			for operand := range strings.SplitSeq(m[5], ", ") {
-				readBy[operand] = append(readBy[operand], m[4])
-			}
+		m := hloLine.FindStringSubmatch(line)
+		if m == nil {
+			continue
 		}
-	}
-	for _, m := range lines {
-		n := 1
+		in := instruction{name: m[1], dtype: m[2], op: m[4], elements: 1, operands: strings.Split(m[5], ", ")}
 		for dim := range strings.SplitSeq(m[3], ",") {
 			if d, err := strconv.Atoi(dim); err == nil {
-				n *= d
+				in.elements *= d
 			}
 		}
-		switch name, dtype := m[1], m[2]; m[4] {
+		list = append(list, in)
+	}
+	return list
+}
+
+// partitioned compiles a step and returns what XLA's partitioner has it send.
+func partitioned(t *testing.T, c mesh.Config) (sum traffic) {
+	t.Helper()
+	list := program(t, "MESH_STEP", fmt.Sprint(c.Data, c.FSDP, c.Tensor), " --xla_dump_hlo_pass_re=spmd-partitioning", "after_spmd-partitioning*")
+	readBy := map[string][]string{}
+	for _, in := range list {
+		for _, operand := range in.operands {
+			readBy[operand] = append(readBy[operand], in.op)
+		}
+	}
+	for _, in := range list {
+		n := in.elements
+		switch in.op {
 		case "all-gather":
-			if dtype == "s32" {
+			if in.dtype == "s32" {
 				sum.tokens += n
 			} else {
 				sum.gather += n
 			}
 		case "all-reduce":
-			if strings.Join(readBy[name], " ") == "dynamic-slice" {
+			if strings.Join(readBy[in.name], " ") == "dynamic-slice" {
 				sum.reduceScatter += n
 			} else {
 				sum.reduce += n
@@ -83,6 +101,37 @@ func partitioned(t *testing.T, c mesh.Config) (sum traffic) {
 		}
 	}
 	return sum
+}
+
+// TestEveryDotIsNarrow: in the compiled step of a bf16 model every product, forward and backward, takes bfloat16 and gives
+// float32: 7 linears a layer with 3 products each, attention with 2 and 4, the output projection with 3.
+func TestEveryDotIsNarrow(t *testing.T) {
+	if os.Getenv("DOTS") != "" {
+		p := newProgram(t, meshModel(), model.BF16, optim.Default())
+		if _, err := p.Step(initState(t, p, 1), []*feed.Batch{repeatingBatch(0, meshModel(), 8)}, 0.01, spike.None); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	// As XLA was given it: what it makes of a product is the device's affair (docs/performance.md).
+	list := program(t, "DOTS", "1", "", "before_optimizations")
+	dtypes := map[string]string{}
+	for _, in := range list {
+		dtypes[in.name] = in.dtype
+	}
+	dots := 0
+	for _, in := range list {
+		if in.op != "dot" {
+			continue
+		}
+		dots++
+		if lhs, rhs := dtypes[in.operands[0]], dtypes[in.operands[1]]; lhs != "bf16" || rhs != "bf16" || in.dtype != "f32" {
+			t.Errorf("%s is a product of %s and %s into %s", in.name, lhs, rhs, in.dtype)
+		}
+	}
+	if want := meshModel().NumLayers*(7*3+2+4) + 3; dots != want {
+		t.Errorf("%d products, want %d", dots, want)
+	}
 }
 
 // TestMeshTraffic: FSDP gathers each matrix twice, once forward and once backward, and scatters its summed gradient; data
