@@ -30,7 +30,7 @@ type probe struct {
 }
 
 func (p *Program) newProbe(batch, params []mesh.Value) (probe probe, err error) {
-	probe.norms, err = p.mesh.Exec(func(grads []*g.Node) []*g.Node {
+	probe.norms, err = p.mesh.Exec("gradient_norms", func(grads []*g.Node) []*g.Node {
 		norms := make([]*g.Node, len(grads))
 		for i, grad := range grads {
 			norms[i] = g.Sqrt(g.ReduceAllSum(g.Square(grad)))
@@ -38,7 +38,7 @@ func (p *Program) newProbe(batch, params []mesh.Value) (probe probe, err error) 
 		return []*g.Node{g.Stack(norms, 0)}
 	}, params, []mesh.Value{{}})
 	if err == nil {
-		probe.forward, err = p.mesh.Exec(p.buildForward, slices.Concat(batch, params), []mesh.Value{{}, {}})
+		probe.forward, err = p.mesh.Exec("activations", p.buildForward, slices.Concat(batch, params), []mesh.Value{{}, {}})
 	}
 	return probe, err
 }

@@ -43,7 +43,7 @@ func program(t *testing.T, what, value, pass, file string) (list []instruction) 
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "*buildStep*"+file+".txt"))
+	files, err := filepath.Glob(filepath.Join(dir, "*train_step*"+file+".txt"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("want one program, got %v (%v)", files, err)
 	}

@@ -64,15 +64,19 @@ func NewProgram(m *mesh.Mesh, decoder model.Decoder, head loss.Head, o optim.Con
 	}
 	params := state[:p.layout.NumParams()] // gradients lie as their parameters do
 	sums := slices.Concat(whole, params)
+	// An input of a program from which on its tensors become the outputs from another on.
+	become := func(input, output int, values []mesh.Value) mesh.Update {
+		return mesh.Update{Input: input, Output: output, Count: len(values)}
+	}
 
 	var err error
-	if p.step, err = m.Exec(p.buildStep, slices.Concat(batch, whole, state), slices.Concat(whole, state)); err != nil {
+	if p.step, err = m.Exec("train_step", p.buildStep, slices.Concat(batch, whole, state), slices.Concat(whole, state), become(len(batch)+1, 1, state)); err != nil {
 		return nil, fmt.Errorf("prepare the training step: %w", err)
 	}
-	if p.accumulate, err = m.Exec(p.buildAccumulate, slices.Concat(batch, sums, params), sums); err != nil {
+	if p.accumulate, err = m.Exec("accumulate", p.buildAccumulate, slices.Concat(batch, sums, params), sums, become(len(batch), 0, sums)); err != nil {
 		return nil, fmt.Errorf("prepare gradient accumulation: %w", err)
 	}
-	if p.apply, err = m.Exec(p.buildApply, slices.Concat(sums, whole, state), slices.Concat(whole, state)); err != nil {
+	if p.apply, err = m.Exec("update", p.buildApply, slices.Concat(sums, whole, state), slices.Concat(whole, state), become(len(sums)+1, 1, state)); err != nil {
 		return nil, fmt.Errorf("prepare the update: %w", err)
 	}
 	if p.probe, err = p.newProbe(batch, params); err != nil {

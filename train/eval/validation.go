@@ -132,7 +132,7 @@ func New(m *mesh.Mesh, decoder model.Decoder, head loss.Head, sequences int) (*E
 		inputs = append(inputs, mesh.Value{Shape: shapes.Make(dtypes.Float32, p.Shape...), Rule: mesh.RuleOf(p)})
 	}
 	var err error
-	e.exec, err = m.Exec(func(inputs []*g.Node) []*g.Node {
+	e.exec, err = m.Exec("evaluate", func(inputs []*g.Node) []*g.Node {
 		tokens, rest := inputs[0], inputs[1:]
 		in := model.Input{Tokens: g.SliceAxis(tokens, 1, g.AxisRange(0, -1))}
 		if decoder.DocumentMask {

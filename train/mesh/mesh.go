@@ -125,11 +125,15 @@ func (m *Mesh) spec(v Value) *distributed.ShardingSpec {
 }
 
 // Exec prepares a program on whole tensors: f's inputs and outputs are as declared. On several devices it is called with
-// each device's shards in turn, and returns them so.
-func (m *Mesh) Exec(f func([]*g.Node) []*g.Node, inputs, outputs []Value) (*g.Exec, error) {
-	exec, err := g.NewExec(m.backend, f)
-	if err != nil || m.grid == nil {
-		return exec, err
+// each device's shards in turn, and returns them so. The inputs of updates are to be donated. The name is the
+// program's in errors and in XLA's dumps.
+func (m *Mesh) Exec(name string, f func([]*g.Node) []*g.Node, inputs, outputs []Value, updates ...Update) (*g.Exec, error) {
+	exec, err := g.NewExec(m.backend, aliased(f, updates))
+	if err != nil {
+		return nil, err
+	}
+	if exec.WithName(name); m.grid == nil {
+		return exec, nil
 	}
 	specs := func(values []Value) []*distributed.ShardingSpec {
 		list := make([]*distributed.ShardingSpec, len(values))

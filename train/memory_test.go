@@ -1,0 +1,43 @@
+package train
+
+import (
+	"testing"
+
+	"pretrain/internal/backend"
+	"pretrain/train/mesh"
+	"pretrain/train/spike"
+)
+
+// TestStateIsUpdatedInPlace: of what a step gives back, only its metrics take new memory; the rest takes over the state's, on
+// one device and on each of several. And what was compiled ahead is what runs.
+func TestStateIsUpdatedInPlace(t *testing.T) {
+	for _, devices := range []int{1, 2} {
+		p := meshProgram(t, devices, mesh.Config{Data: 1, FSDP: devices, Tensor: 1})
+		for _, accumulate := range []bool{false, true} {
+			graphs, err := p.Compile(8, meshModel().MaxSeqLen, accumulate)
+			if err != nil {
+				t.Fatal(err)
+			}
+			state := int64(0)
+			for _, spec := range p.Layout().Specs {
+				state += p.mesh.ShardShape(spec.value(), 0).ByteSize()
+			}
+			updates := graphs[len(graphs)-1]
+			m, known := backend.MemoryOf(updates)
+			if !known || m.Aliased < state || m.Outputs-m.Aliased > 4096 {
+				t.Errorf("%d devices, accumulate %v: %+v (known: %v), of a state of %d bytes", devices, accumulate, m, known, state)
+			}
+			parts := 1
+			if accumulate {
+				parts = 2
+			}
+			b := repeatingBatch(0, p.decoder.Config, 8*parts)
+			if _, err := p.Step(initState(t, p, 1), cut(b, 8), 0.01, spike.None); err != nil {
+				t.Fatal(err)
+			}
+			if again, err := p.Compile(8, meshModel().MaxSeqLen, accumulate); err != nil || again[0] != graphs[0] {
+				t.Errorf("the step compiled anew (%v)", err)
+			}
+		}
+	}
+}
