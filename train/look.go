@@ -52,7 +52,7 @@ type looks struct {
 
 func (p *Program) newLooks(batch, sums, params []mesh.Value) (l looks, err error) {
 	n := p.layout.NumParams()
-	l.accumulate, err = p.mesh.Exec(func(inputs []*g.Node) []*g.Node {
+	l.accumulate, err = p.mesh.Exec("noise", func(inputs []*g.Node) []*g.Node {
 		in, targets, weights, rest := p.splitBatch(inputs)
 		lossTerms, grads := p.gradients(in, targets, weights, rest[1+n:])
 		out := []*g.Node{g.Add(rest[0], lossTerms)}
@@ -64,7 +64,7 @@ func (p *Program) newLooks(batch, sums, params []mesh.Value) (l looks, err error
 		return append(out, g.Stack(squares, 0))
 	}, slices.Concat(batch, sums, params), slices.Concat(sums, []mesh.Value{{}}))
 	if err == nil {
-		l.along, err = p.mesh.Exec(buildAlong, slices.Concat(params, params, params, params), []mesh.Value{{}, {}})
+		l.along, err = p.mesh.Exec("along", buildAlong, slices.Concat(params, params, params, params), []mesh.Value{{}, {}})
 	}
 	return l, err
 }
