@@ -5,7 +5,7 @@
 .PHONY: help tools setup build quickstart test pure race lint bench golden clean
 
 # The packages that need neither cgo nor GoMLX, so that data work runs on any machine. data/stats/baseline links liblzma.
-PURE = $$(go list ./schedule/... ./data/... ./tokenizer ./internal/atomicfile ./internal/prng ./internal/problem \
+PURE = $$(go list ./schedule/... ./data/... ./tokenizer ./internal/atomicfile ./internal/openai ./internal/prng ./internal/problem \
 	./internal/chart ./internal/safetensors ./internal/section ./internal/units ./internal/vfs ./train/ablate | grep -v /baseline)
 LINT_VERSION = v2.15.0
 # As the program itself has it: see cacheDir in cmd/pretrain.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,8 +12,10 @@ import (
 	"path/filepath"
 	"slices"
 
-	"pretrain/data/mix"
 	"pretrain/data/pack"
+	"pretrain/internal/atomicfile"
+	"pretrain/internal/safetensors"
+	"pretrain/internal/vfs"
 	"pretrain/model"
 	"pretrain/model/gguf"
 	"pretrain/model/hf"
@@ -26,6 +30,7 @@ import (
 type exportOptions struct {
 	modelFlags
 	format, dtype, out, template string
+	reference                    string
 	data                         []string
 	asJSON                       bool
 }
@@ -65,6 +70,7 @@ A model with qk_norm, logit_soft_cap or a sliding window is refused: none of the
 	f.StringVar(&o.out, "out", "", "where to write, a `directory` that is empty or new")
 	f.StringVar(&o.template, "chat-template", "", "minicpm, chatml or none (default: that of the run, where it was trained on conversations)")
 	f.StringSliceVar(&o.data, "data", nil, "`FILE` of JSON Lines with texts to compare on (default: the run's held-out text)")
+	f.StringVar(&o.reference, "reference", "", "also write the tokens and the training graph's logits of some sequences to a safetensors `FILE`, to compare other programs with")
 	f.StringVar(&o.backend, "backend", "", "as in training")
 	f.BoolVar(&o.asJSON, "json", false, "end with one JSON object on stdout: dir, files, receipt")
 	return cmd
@@ -178,15 +184,7 @@ func (e *exporter) weights(name string) ([]float32, error) {
 // chooseTokens settles the chat template and the tokens that clients need. What begins a text is the token that ends one: in
 // training it stands before every document.
 func (e *exporter) chooseTokens() {
-	e.template = pack.Template(e.exportOptions.template)
-	if e.template == "" {
-		e.template = pack.NoTemplate
-		for _, s := range sources(e.Config) {
-			if s.Format == mix.FormatChat {
-				e.template = e.Config.Run.Data.Template
-			}
-		}
-	}
+	e.template = e.chatTemplate(e.exportOptions.template)
 	eos := e.Tokenizer.EOS()
 	name := e.Tokenizer.Bytes(eos)
 	e.tokens = hf.Tokens{BOS: name, EOS: name, BOSID: eos, EOSID: eos, ChatTemplate: e.template.Jinja()}
@@ -255,7 +253,32 @@ func (e *exporter) compare(ctx context.Context) (r llama.Receipt, err error) {
 		return r, err
 	}
 	r.Bound = llama.Bounds[llama.DType(e.dtype)]
-	return r, nil
+	if e.reference != "" {
+		err = e.writeReference(sequences[:4])
+	}
+	return r, err
+}
+
+// writeReference writes "tokens", int32 [n, T], and the training graph's "logits" for them, float32 [n, T, V].
+func (e *exporter) writeReference(sequences [][]uint32) error {
+	var tokens, logits []byte
+	for _, s := range sequences {
+		for _, token := range s {
+			tokens = binary.LittleEndian.AppendUint32(tokens, token)
+		}
+		values, err := llama.TrainingLogits(e.Backend, e.Decoder, e.Weights, s)
+		if err != nil {
+			return err
+		}
+		logits = llama.F32.Append(logits, values)
+	}
+	shape := []int{len(sequences), len(sequences[0])}
+	return atomicfile.WriteFile(vfs.OS, e.reference, func(w io.Writer) error {
+		return safetensors.Write(w, nil, []safetensors.Tensor{
+			{Info: safetensors.Info{Name: "tokens", DType: safetensors.I32, Shape: shape}, Data: bytes.NewReader(tokens)},
+			{Info: safetensors.Info{Name: "logits", DType: safetensors.F32, Shape: append(shape, e.Decoder.VocabSize)}, Data: bytes.NewReader(logits)},
+		})
+	})
 }
 
 // sequences are pieces of real text, n in all, from the held-out text of the run's sources, or the texts of --data: each a

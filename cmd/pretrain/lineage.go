@@ -226,7 +226,7 @@ func sameData(meta checkpoint.Meta, dir string, r *configs.Resolved, plan, past 
 	if r.Past != nil && r.Past.Step == meta.Step {
 		trained = past
 	}
-	if meta.DataManifestHash != trained.Manifest() {
+	if meta.Step > 0 && meta.DataManifestHash != trained.Manifest() { // at step 0, such as of an imported model, nothing was trained on
 		return fmt.Errorf("the data of the run in %s has changed since step %d: what was trained on cannot be told any more", dir, meta.Step)
 	}
 	return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"os"
 	"path/filepath"
 
 	"pretrain/configs"
@@ -72,6 +73,9 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 			newAnalyzeNoise(stdout, stderr),
 		),
 		newExport(stdout, stderr),
+		newGenerate(os.Stdin, stdout, stderr),
+		newServe(stderr),
+		newImport(stdout),
 		newReport(stdout),
 		newDashboard(stdout),
 	)

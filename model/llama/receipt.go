@@ -85,15 +85,7 @@ func (n *Network) Compare(ctx context.Context, backend compute.Backend, decoder 
 		if err := ctx.Err(); err != nil {
 			return r, err
 		}
-		tokens := make([]int32, len(sequence))
-		for i, token := range sequence {
-			tokens[i] = int32(token)
-		}
-		args := []any{tensors.FromFlatDataAndDimensions(tokens, 1, len(tokens))}
-		for _, t := range append(params[:len(ours):len(ours)], weights...) {
-			args = append(args, t)
-		}
-		out, err := exec.Call(args...)
+		out, err := exec.Call(arguments(sequence, params[:len(ours)], weights)...)
 		if err != nil {
 			return r, fmt.Errorf("compare the exported model: %w", err)
 		}
@@ -125,4 +117,43 @@ func difference(want, got *g.Node) *g.Node {
 		g.ReduceAllMax(delta), g.ReduceAllMean(delta), g.ReduceAllMean(want), g.ReduceAllMean(g.Square(want)),
 		g.ReduceAllSum(g.ConvertDType(same, dtypes.Float32)),
 	}, 0)
+}
+
+// TrainingLogits are the logits of the training graph in float32 for a sequence, [T, V]: for other programs to compare with.
+func TrainingLogits(backend compute.Backend, decoder model.Decoder, params []*tensors.Tensor, sequence []uint32) ([]float32, error) {
+	decoder.Numerics, decoder.DocumentMask = model.NumericsFor(backend, model.FP32), false
+	ours := decoder.Params()
+	exec, err := g.NewExec(backend, func(inputs []*g.Node) *g.Node {
+		w := model.Weights{}
+		for i, p := range ours {
+			w[p.Name] = inputs[1+i]
+		}
+		h, _ := decoder.Hidden(w, model.Input{Tokens: inputs[0]})
+		return decoder.Logits(w, h)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("prepare the logits: %w", err)
+	}
+	defer exec.Finalize()
+	out, err := exec.Call(arguments(sequence, params[:len(ours)])...)
+	if err != nil {
+		return nil, fmt.Errorf("compute the logits: %w", err)
+	}
+	defer out[0].MustFinalizeAll()
+	return tensors.CopyFlatData[float32](out[0])
+}
+
+// arguments are a sequence [1, T] and the weights.
+func arguments(sequence []uint32, weights ...[]*tensors.Tensor) []any {
+	tokens := make([]int32, len(sequence))
+	for i, token := range sequence {
+		tokens[i] = int32(token)
+	}
+	args := []any{tensors.FromFlatDataAndDimensions(tokens, 1, len(tokens))}
+	for _, list := range weights {
+		for _, t := range list {
+			args = append(args, t)
+		}
+	}
+	return args
 }
