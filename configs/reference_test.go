@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"pretrain/data/pipeline"
+	"pretrain/data/synth"
 )
 
 // docs are the comments of the config structs: docs["schedule.Decay"]["Length"], and [""] for the type itself.
@@ -114,6 +115,7 @@ func TestFieldsAreDocumented(t *testing.T) {
 	}
 	sections(reflect.TypeFor[Run](), check)
 	sections(reflect.TypeFor[pipeline.Config](), check)
+	sections(reflect.TypeFor[synth.Config](), check)
 }
 
 // The keys are frozen: a key that goes or changes its name breaks users' files. -update accepts a change.
@@ -121,10 +123,11 @@ func TestKeys(t *testing.T) {
 	golden(t, filepath.Join("testdata", "keys.txt"), strings.Join(Keys(), "\n")+"\n")
 }
 
-// docs/config.md and docs/data-config.md are made of the comments and defaults of the sections. -update writes them.
+// docs/config.md, docs/data-config.md and docs/synth-config.md are made of the comments and defaults of the sections. -update writes them.
 func TestReference(t *testing.T) {
 	golden(t, filepath.Join("..", "docs", "config.md"), reference(t, referenceHead, Default()))
 	golden(t, filepath.Join("..", "docs", "data-config.md"), reference(t, preparationHead, pipeline.Default()))
+	golden(t, filepath.Join("..", "docs", "synth-config.md"), reference(t, synthHead, synth.Default()))
 }
 
 // reference is the documentation of a configuration's keys, after head.
@@ -226,4 +229,12 @@ The configuration of ` + "`pretrain data prepare --config NAME`" + `, a YAML fil
 ([config.md](config.md)): strictly, with units, and ` + "`--set a.b=c`" + ` overrides a value. What a file does not give has a default,
 shown in parentheses. [data.md](data.md) says what the steps do.
 
+`
+
+const synthHead = `# Reference of synthetic text
+
+<!-- Made from the comments in the code by "go test ./configs -run TestReference -update". Do not edit. -->
+
+The YAML file of ` + "`pretrain data synth --config FILE`" + `, as strict as a run's, with the same units and ` + "`--set`" + `
+([config.md](config.md)). What a file does not give has a default, shown in parentheses.
 `

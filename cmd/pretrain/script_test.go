@@ -27,7 +27,7 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error { return setUp(env.WorkDir, env.Setenv) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "signals": signals, "waitfor": waitFor, "random": random, "keys": keys, "learns": learns, "agree": agree, "prunes": prunes, "samerun": sameRun, "nearrun": nearRun,
-			"lines": lines, "truncate": truncate, "unhex": unhex, "prepared": prepared, "smalldisk": smallDisk, "poison": poison, "flip": flip, "fill": fill,
+			"lines": lines, "truncate": truncate, "unhex": unhex, "prepared": prepared, "smalldisk": smallDisk, "poison": poison, "flip": flip, "fill": fill, "chatserver": chatServer,
 		},
 		Condition: func(name string) (bool, error) {
 			if name != "mounts" {
