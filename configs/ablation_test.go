@@ -40,6 +40,22 @@ func TestReadyAblations(t *testing.T) {
 	}
 }
 
+// The ablations that the claims of docs/science are tried with load.
+func TestScienceAblations(t *testing.T) {
+	files, err := filepath.Glob("../bench/science/claims/*.yaml")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, file := range files {
+		if filepath.Base(file) == "base.yaml" {
+			continue
+		}
+		if a, err := LoadAblation(file, AblationOverrides{}); err != nil || a.Question == "" {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
 func TestLoadAblation(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {

@@ -2,7 +2,9 @@ package train
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
+	"time"
 
 	"pretrain/internal/backendtest"
 	"pretrain/internal/prng"
@@ -16,7 +18,6 @@ import (
 
 // BenchmarkStep times one training step of 4,096 tokens; tokens/s is what to look at.
 func BenchmarkStep(b *testing.B) {
-	be := backendtest.CPU(b)
 	for _, shape := range []struct {
 		name string
 		model.Config
@@ -28,40 +29,71 @@ func BenchmarkStep(b *testing.B) {
 		for _, precision := range []model.Precision{model.BF16, model.FP32} {
 			for _, kind := range []optim.Kind{optim.AdamW, optim.Muon} {
 				b.Run(fmt.Sprintf("%s/%s/%s", shape.name, precision, kind), func(b *testing.B) {
-					m := shape.Config.Resolve()
-					n := model.NumericsFor(be, precision)
 					o := optim.Default()
 					o.Kind = kind
-					p, err := NewProgram(mesh.One(be), model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, o)
-					if err != nil {
-						b.Fatal(err)
-					}
-					defer p.Finalize()
-					state, err := Init(mesh.One(be), p.Layout(), prng.New(1))
-					if err != nil {
-						b.Fatal(err)
-					}
-					batch := feed.NewBatch(4096/m.MaxSeqLen, m.MaxSeqLen)
-					random := prng.New(2)
-					for i := range batch.Tokens {
-						batch.Tokens[i] = int32(random.Uint64At(uint64(i)) % uint64(m.VocabSize))
-					}
-					for i := range batch.Weights {
-						batch.Weights[i] = 1.0 / 4096
-					}
-					step := func() {
-						if _, err := p.Step(state, []*feed.Batch{batch}, 1e-3, spike.None); err != nil {
-							b.Fatal(err)
-						}
-					}
-					step() // compiles
-					b.ResetTimer()
-					for range b.N {
-						step()
-					}
-					b.ReportMetric(4096*float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
+					benchmarkStep(b, shape.Config.Resolve(), precision, o)
 				})
 			}
 		}
 	}
+}
+
+// BenchmarkDocumentMask times a step with and without a mask of documents, which are a quarter of a sequence long. Processor time
+// is what to compare: another job on the machine does not change it much.
+func BenchmarkDocumentMask(b *testing.B) {
+	for _, seqLen := range []int{256, 1024} {
+		for _, masked := range []bool{false, true} {
+			b.Run(fmt.Sprintf("T%d/documents=%v", seqLen, masked), func(b *testing.B) {
+				m := model.Config{DModel: 192, NumLayers: 4, VocabSize: 4096, MaxSeqLen: seqLen, DocumentMask: masked}
+				benchmarkStep(b, m.Resolve(), model.BF16, optim.Default())
+			})
+		}
+	}
+}
+
+// benchmarkStep times steps of 4,096 random tokens.
+func benchmarkStep(b *testing.B, m model.Config, precision model.Precision, o optim.Config) {
+	be := backendtest.CPU(b)
+	n := model.NumericsFor(be, precision)
+	p, err := NewProgram(mesh.One(be), model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer p.Finalize()
+	state, err := Init(mesh.One(be), p.Layout(), prng.New(1))
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch := feed.NewBatch(4096/m.MaxSeqLen, m.MaxSeqLen)
+	random := prng.New(2)
+	for i := range batch.Tokens {
+		batch.Tokens[i] = int32(random.Uint64At(uint64(i)) % uint64(m.VocabSize))
+	}
+	for i := range batch.Weights {
+		batch.Weights[i] = 1.0 / 4096
+		place := i % m.MaxSeqLen
+		batch.Segments[i], batch.Positions[i] = int32(1+4*place/m.MaxSeqLen), int32(place%(m.MaxSeqLen/4))
+	}
+	step := func() {
+		if _, err := p.Step(state, []*feed.Batch{batch}, 1e-3, spike.None); err != nil {
+			b.Fatal(err)
+		}
+	}
+	step() // compiles
+	before := processorTime(b)
+	b.ResetTimer()
+	for range b.N {
+		step()
+	}
+	b.ReportMetric(4096*float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
+	b.ReportMetric((processorTime(b)-before).Seconds()*1e3/float64(b.N), "cpu-ms/step")
+}
+
+// processorTime is user and system time of the process.
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
