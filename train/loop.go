@@ -75,16 +75,16 @@ func (r *Run) Train(ctx context.Context) error {
 				return err
 			}
 		}
+		// A few times, where the batch follows the loss, it grows: what is saved from here on knows of it.
+		if err := r.grown; err != nil {
+			r.grown = nil
+			return err
+		}
 		// Once in a while an update was far off and left out: look into it, and do as the policy says.
 		if len(r.trips) > 0 {
 			if err := r.actOnSpikes(); err != nil {
 				return err
 			}
-		}
-		// A few times, where the batch follows the loss, it grows: what is saved from here on knows of it.
-		if err := r.grown; err != nil {
-			r.grown = nil
-			return err
 		}
 		// Once in a while, at the end and when told to stop: save.
 		if save {
