@@ -33,6 +33,7 @@ sources:
   text: {path: text}
   web: {path: web}
 tokenizer: {vocab_size: 300}
+quality: {gopher: {mode: off}, repetition: {mode: off}, fineweb: {mode: off}}
 `
 	for name, content := range map[string]string{"web/a.jsonl": lines.String(), "web/b.jsonl": `{"text": "last"}`, "prepare.yaml": config} {
 		path := filepath.Join(dir, name)

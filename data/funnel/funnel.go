@@ -41,6 +41,8 @@ type Counts struct {
 	Kept Samples `json:"kept"`
 	// Histograms of figures of the documents, by name, sorted.
 	Histograms []*Histogram `json:"histograms,omitempty"`
+	// Labels count the values of the documents' attributes that are words, by name, sorted.
+	Labels []*Label `json:"labels,omitempty"`
 }
 
 // Step is the account of one step.
@@ -142,6 +144,17 @@ func (c *Counts) Keep(d *data.Document) {
 // Observe adds a figure to the histogram of that name.
 func (c *Counts) Observe(name string, value float64) { c.histogram(name).Add(value) }
 
+// Note counts a document with an attribute that is a word.
+func (c *Counts) Note(name, value string) { c.label(name).add(value, 1) }
+
+func (c *Counts) label(name string) *Label {
+	at, ok := slices.BinarySearchFunc(c.Labels, name, func(l *Label, name string) int { return strings.Compare(l.Name, name) })
+	if !ok {
+		c.Labels = slices.Insert(c.Labels, at, &Label{Name: name})
+	}
+	return c.Labels[at]
+}
+
 func (c *Counts) histogram(name string) *Histogram {
 	at, ok := slices.BinarySearchFunc(c.Histograms, name, func(h *Histogram, name string) int { return strings.Compare(h.Name, name) })
 	if !ok {
@@ -183,6 +196,11 @@ func (c *Counts) Add(o *Counts) {
 	}
 	for _, h := range o.Histograms {
 		c.histogram(h.Name).merge(h)
+	}
+	for _, l := range o.Labels {
+		for _, v := range l.Values {
+			c.label(l.Name).add(v.Value, v.Documents)
+		}
 	}
 }
 

@@ -30,6 +30,7 @@ func through(c *funnel.Counts, i int) {
 	}
 	c.Passed(1, n, n-1, true)
 	c.Observe("bytes", float64(n))
+	c.Note("class", fmt.Sprint(i%5))
 	c.Keep(d)
 }
 

@@ -121,6 +121,8 @@ func (p *preparation) finishFiles(ctx context.Context, in input, links []link, f
 			for _, t := range d.Tags {
 				if t.Text == "" {
 					counts.Observe(t.Name, t.Value)
+				} else {
+					counts.Note(t.Name, t.Text)
 				}
 			}
 			held.consider(candidate{holdout.Hash(d.Plain()), d.Bytes()}, below)

@@ -2,7 +2,9 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
+	"strings"
 
 	"pretrain/data/exec"
 	"pretrain/data/funnel"
@@ -57,17 +59,8 @@ func (p *preparation) report(ctx context.Context, cleaned, finished, shards []ex
 		err := p.each(func(source string, inputs []int) error {
 			d := shards[len(r.Sources)]
 			s := SourceReport{Counts: funnel.New(source), Shards: filepath.Join("shards", source), Train: part(d.Counts, trainName), Validation: part(d.Counts, validationName)}
-			for _, i := range inputs {
-				for _, list := range [][]exec.Done{cleaned, finished} {
-					var c funnel.Counts
-					if err := readJSON(filepath.Join(list[i].Dir, countsName), &c); err != nil {
-						return err
-					}
-					s.Add(&c)
-				}
-			}
 			r.Sources = append(r.Sources, s)
-			return nil
+			return addCounts(s.Counts, inputs, cleaned, finished)
 		})
 		if err != nil {
 			return nil, err
@@ -80,4 +73,43 @@ func (p *preparation) report(ctx context.Context, cleaned, finished, shards []ex
 	}
 	r := new(Report)
 	return r, readJSON(filepath.Join(done[0].Dir, reportName), r)
+}
+
+// addCounts adds the accounts of some inputs.
+func addCounts(to *funnel.Counts, inputs []int, lists ...[]exec.Done) error {
+	for _, i := range inputs {
+		for _, list := range lists {
+			var c funnel.Counts
+			if err := readJSON(filepath.Join(list[i].Dir, countsName), &c); err != nil {
+				return err
+			}
+			to.Add(&c)
+		}
+	}
+	return nil
+}
+
+// empty is the error that no document of a source is left, with what became of them; nil where there is one.
+func (p *preparation) empty(cleaned, finished []exec.Done) error {
+	return p.each(func(source string, inputs []int) error {
+		for _, i := range inputs {
+			if finished[i].Counts["kept"] > 0 {
+				return nil
+			}
+		}
+		all := funnel.New(source)
+		if err := addCounts(all, inputs, cleaned, finished); err != nil {
+			return err
+		}
+		var steps []string
+		for _, s := range all.Steps {
+			if reasons := s.Reasons(); reasons != "" {
+				steps = append(steps, s.Name+" dropped "+reasons)
+			}
+		}
+		if len(steps) == 0 {
+			return fmt.Errorf("sources.%s: there is no document in it", source)
+		}
+		return fmt.Errorf("sources.%s: no document is left: %s", source, strings.Join(steps, "; "))
+	})
 }

@@ -190,6 +190,9 @@ func (p *preparation) run(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.empty(cleaned, finished); err != nil {
+		return nil, err
+	}
 	tok, err := p.tokenizer(ctx, finished)
 	if err != nil {
 		return nil, err
