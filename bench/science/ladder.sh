@@ -8,9 +8,9 @@
 # lengths, in millions of tokens, may be given instead of those below.
 set -eu
 [ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-data=$1 out=$2 here=$(dirname "$0")
+data=$1 out=$2 here=$(dirname "$0") all=0.125,0.25,0.5,1
 shift 2
-[ $# -gt 0 ] || set -- 64:2:0.25,0.5,1,2 64:4:0.25,0.5,1,2 96:4:0.25,0.5,1,2 128:4:0.25,0.5,1,2 160:5:0.25,0.5,1,2 256:6:1,2
+[ $# -gt 0 ] || set -- 32:2:$all 48:2:$all 64:2:$all 64:4:$all 96:4:$all 128:4:0.5,1
 for size in "$@"; do
 	IFS=: read -r width layers lengths <<-END
 	$size

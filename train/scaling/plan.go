@@ -100,28 +100,19 @@ const (
 func Make(r Request) (*Plan, error) {
 	p := &Plan{Request: r}
 	p.Available = float64(r.GPUs) * r.GPU.FLOPS() * r.MFU * r.Days * 86400
-	p.Best = Optimal(r.Law, p.Available, 0)
-	chosen := p.Best
+	p.shape()
+	p.Best = Optimal(r.Law, p.lawful(1), 0)
 	if r.Inference > 0 {
-		served := Optimal(r.Law, p.Available, r.Inference)
-		p.BestServed, chosen = &served, served
+		served := Optimal(r.Law, p.lawful(1), r.Inference)
+		p.BestServed = &served
 	}
-	switch {
-	case r.Params > 0:
-		p.Shape = shapeOf(r.Params, NonEmbedding, r.Vocab, r.SeqLen)
-	case r.Tokens > 0:
-		p.Shape = ShapeFor(p.Available/r.Tokens, r.Vocab, r.SeqLen)
-	default:
-		p.Shape = shapeOf(chosen.N, r.Law.Counts, r.Vocab, r.SeqLen)
-	}
-	p.Counts, p.FLOPsPerToken, p.N = p.Model.Count(), p.Model.FLOPsPerToken().Total(), float64(r.Law.Counts.Of(p.Model))
 	switch {
 	case r.Tokens > 0:
 		p.D = r.Tokens
 	case r.Params > 0:
 		p.D = p.Available / p.FLOPsPerToken
 	default:
-		p.D = (p.Available - r.Inference*p.FLOPsPerToken/3) / p.FLOPsPerToken
+		p.D = p.Available/p.FLOPsPerToken - r.Inference/3 // using a token is a third of training on it
 	}
 	p.Loss = r.Law.Loss(p.N, p.D)
 	p.batch()
@@ -143,6 +134,27 @@ func Make(r Request) (*Plan, error) {
 	p.vary()
 	p.note()
 	return p, nil
+}
+
+// shape chooses the decoder. Where the law does, its best size hangs on what a token really costs, and that on the size.
+func (p *Plan) shape() {
+	p.FLOPsPerToken, p.N = 6, 1
+	for range 4 {
+		switch {
+		case p.Params > 0:
+			p.Shape = shapeOf(p.Params, NonEmbedding, p.Vocab, p.SeqLen)
+		case p.Request.Tokens > 0:
+			p.Shape = ShapeFor(p.Available/p.Request.Tokens, p.Vocab, p.SeqLen)
+		default:
+			p.Shape = shapeOf(Optimal(p.Law, p.lawful(1), p.Inference).N, p.Law.Counts, p.Vocab, p.SeqLen)
+		}
+		p.Counts, p.FLOPsPerToken, p.N = p.Model.Count(), p.Model.FLOPsPerToken().Total(), float64(p.Law.Counts.Of(p.Model))
+	}
+}
+
+// lawful is the compute in the law's coin, which is 6·N FLOPs a token: attention, and what N does not count, take some more.
+func (p *Plan) lawful(factor float64) float64 {
+	return factor * p.Available * 6 * p.N / p.FLOPsPerToken
 }
 
 // shapeOf finds the decoder with n parameters.
@@ -187,7 +199,7 @@ func (p *Plan) vary() {
 		name   string
 		factor float64
 	}{{"MFU −20%", 0.8}, {"MFU +20%", 1.2}} {
-		switch c := p.Available * v.factor; {
+		switch {
 		case p.Request.Tokens > 0 && p.Params > 0:
 			add(fmt.Sprintf("%s: %.0f hours", v.name, p.Hours/v.factor), at(p.N, p.D))
 		case p.Request.Tokens > 0:
@@ -195,7 +207,7 @@ func (p *Plan) vary() {
 		case p.Params > 0:
 			add(v.name+", the same model", at(p.N, p.D*v.factor))
 		default:
-			add(v.name+", best", Optimal(p.Law, c, p.Inference))
+			add(v.name+", best", Optimal(p.Law, p.lawful(v.factor), p.Inference))
 		}
 	}
 	add("best for this compute, by "+p.Law.Name, p.Best)
@@ -204,15 +216,15 @@ func (p *Plan) vary() {
 	}
 	if p.Law.CentreN > 0 && p.Law.AlphaRange[1] > 0 && p.Law.BetaRange[1] > 0 {
 		for i, end := range []string{"lower", "upper"} {
-			add(fmt.Sprintf("… alpha at its %s end, %.3g", end, p.Law.AlphaRange[i]), Optimal(p.Law.with(p.Law.AlphaRange[i], p.Law.Beta), p.Available, 0))
+			add(fmt.Sprintf("… alpha at its %s end, %.3g", end, p.Law.AlphaRange[i]), Optimal(p.Law.with(p.Law.AlphaRange[i], p.Law.Beta), p.lawful(1), 0))
 		}
 		for i, end := range []string{"lower", "upper"} {
-			add(fmt.Sprintf("… beta at its %s end, %.3g", end, p.Law.BetaRange[i]), Optimal(p.Law.with(p.Law.Alpha, p.Law.BetaRange[i]), p.Available, 0))
+			add(fmt.Sprintf("… beta at its %s end, %.3g", end, p.Law.BetaRange[i]), Optimal(p.Law.with(p.Law.Alpha, p.Law.BetaRange[i]), p.lawful(1), 0))
 		}
 	}
 	for _, s := range Published {
 		if s.Name != p.Law.Name {
-			add(fmt.Sprintf("best by %s (loss in %s)", s.Name, s.Unit), Optimal(s.Law, p.Available, 0))
+			add(fmt.Sprintf("best by %s (loss in %s)", s.Name, s.Unit), Optimal(s.Law, p.lawful(1), 0))
 		}
 	}
 }

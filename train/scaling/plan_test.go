@@ -122,7 +122,7 @@ func TestByTheLaw(t *testing.T) {
 	if err != nil || served.N > 0.8*p.N || served.BestServed.N > 0.8*served.Best.N || !near(served.BestServed.N, served.N, 0.05) {
 		t.Errorf("%v parameters with inference, %v without, %v", served.N, p.N, err)
 	}
-	if total := served.Training + served.FLOPsPerToken/3*r.Inference; !near(total, served.Available, 0.01) {
+	if total := served.Training + served.FLOPsPerToken/3*r.Inference; !near(total, served.Available, 0.01) || !near(served.BestServed.D, served.D, 0.05) {
 		t.Errorf("training and inference take %v FLOPs of %v", total, served.Available)
 	}
 }

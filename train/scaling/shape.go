@@ -19,7 +19,7 @@ const nearPreset = 0.1
 // ShapeFor finds the decoder whose training FLOPs a token are nearest to flops, for a vocabulary and a sequence length: a preset
 // within 10%, else one of our own after MiniCPM's rules.
 //
-// Heads are 64 wide, 128 from a width of 4096 on; the width is a multiple of 64, from 1024 of 128, from 4096 of 1024, and the SwiGLU
+// Heads are 64 wide, 128 from a width of 4096 on; the width is a multiple of 64, from 512 of 128, from 4096 of 1024, and the SwiGLU
 // 2.5 times it, so that all matrices are cut evenly into the tiles of a tensor core and large ones by up to 8 devices. From a width of
 // 4096 on queries share 8 key/value heads, as in Llama 2 70B: long caches cost more than they are worth there. Width over layers
 // follows [aspect].
@@ -63,7 +63,7 @@ func ShapeFor(flops float64, vocab, seqLen int) Shape {
 
 func step(width int) int {
 	switch {
-	case width < 1024:
+	case width < 512:
 		return 64
 	case width < 4096:
 		return 128
