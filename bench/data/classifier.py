@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def main():
             train, test = [], []
             for text, label in records(path):
                 (test if hashlib.sha1(text.encode()).digest()[0] < 51 else train).append((text, label))
+            random.Random(1).shuffle(train)  # fastText takes the examples as they come
             for name, part in (("train", train), ("test", test)):
                 with open(f"{tmp}/{name}.jsonl", "w") as f:
                     f.writelines(json.dumps({"text": t, "label": l}) + "\n" for t, l in part)

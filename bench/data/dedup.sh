@@ -12,4 +12,4 @@ files=(); for f in "$@"; do files+=("$data/$f"); done
 tmp=$(mktemp -d); trap 'rm -rf "$tmp"' EXIT
 (cd "$here/../.." && CGO_ENABLED=0 go build -o "$tmp/dedup" ./bench/data/dedup)
 echo "== pretrain"; "$tmp/dedup" speed -out "$tmp/ours" "${files[@]}"
-echo "== datatrove"; "${PYTHON:-python3}" "$here/dedup_datatrove.py" "$tmp/theirs" "${files[@]}" 2>"$tmp/log" || { tail -20 "$tmp/log" >&2; exit 1; }
+echo "== datatrove"; "${PYTHON:-python3}" "$here/dedup_datatrove.py" "$tmp/theirs" "$tmp/ours" "${files[@]}" 2>"$tmp/log" || { tail -20 "$tmp/log" >&2; exit 1; }

@@ -1,5 +1,6 @@
 """Deduplicates JSON Lines files with datatrove's MinHash in its default setting (5-grams, 14 buckets of 8), on one core, and says how much
-processor time each step took: `python dedup_datatrove.py OUT FILE...`. See dedup.sh."""
+processor time each step took, and how its choice compares with ours in the folder OURS: `python dedup_datatrove.py OUT OURS FILE...`. See
+dedup.sh."""
 
 import json
 import os
@@ -21,7 +22,7 @@ def processor():
 
 
 def main():
-    out, files = sys.argv[1], sys.argv[2:]
+    out, ours, files = sys.argv[1], sys.argv[2], sys.argv[3:]
     shutil.rmtree(out, ignore_errors=True)
     os.makedirs(out + "/in")
     for f in files:
@@ -34,10 +35,10 @@ def main():
         "cluster": ([MinhashDedupCluster(out + "/buckets", out + "/remove", config=config)], 1),
         "filter": ([reader, MinhashDedupFilter(out + "/remove"), JsonlWriter(out + "/kept", compression=None)], 1),
     }
-    text = documents = 0
+    text, documents = 0, set()
     for document in reader.run():
         text += len(document.text.encode())
-        documents += 1
+        documents.add(document.id)
     total = 0
     for name, (pipeline, tasks) in steps.items():
         before, wall = processor(), time.time()
@@ -47,9 +48,14 @@ def main():
         print(f"{name}: {spent:.2f} s of processor, {time.time() - wall:.2f} s of wall clock", flush=True)
         if name == "sign":
             print(f"sign: {text / 1e6 / spent:.2f} MB/s of processor")
-    kept = sum(1 for name in os.listdir(out + "/kept") for _ in open(f"{out}/kept/{name}"))
     print(f"end to end: {text / 1e6:.1f} MB of text, {total:.2f} s of processor, {text / 1e6 / total:.2f} MB/s of processor")
-    print(json.dumps({"documents": documents, "dropped": documents - kept, "mb_per_s": text / 1e6 / total}))
+    theirs = documents - kept(out + "/kept")
+    ours = documents - kept(ours)
+    print(f"{len(documents)} documents; dropped by both {len(ours & theirs)}, only by ours {len(ours - theirs)}, only by datatrove {len(theirs - ours)}")
+
+
+def kept(folder):
+    return {json.loads(line)["id"] for name in os.listdir(folder) if name.endswith(".jsonl") for line in open(f"{folder}/{name}")}
 
 
 main()

@@ -3,7 +3,6 @@ package dedup
 import (
 	"encoding/binary"
 	"math"
-	"math/bits"
 
 	"github.com/zeebo/xxh3"
 
@@ -13,27 +12,32 @@ import (
 
 // Hasher computes MinHash signatures. One goroutine uses it at a time.
 type Hasher struct {
-	c            MinHash
-	shingler     *ngram.Shingler
-	flip, factor []uint64 // of each hash function
-	min          []uint64
-	band         []byte
+	c           MinHash
+	shingler    *ngram.Shingler
+	add, factor []uint64 // of each hash function, padded to a multiple of lanes
+	min         []uint64
+	band        []byte
 }
+
+// lanes is how many hash functions are computed together.
+const lanes = 16
 
 // NewHasher makes the bands·rows hash functions of c. The same c gives the same functions, on every machine.
 //
-// Function i maps an n-gram's 64-bit hash x to the 128-bit product of x XOR flip_i and the odd factor_i, its halves XORed.
-// (The customary a·x+b mod 2^61-1 needs that product, too: computed in wrapping 64-bit arithmetic, as in datatrove and
-// datasketch, it is not the universal family that it says.)
+// Function i is factor_i·x + add_i mod 2^64 with an odd factor (multiply-add-shift, Dietzfelbinger et al. 1997), of which the upper bits decide the
+// minimum. x is the n-gram's hash, whose words went through a 128-bit product each ([ngram.Mix]), so it is random in all bits. (The
+// customary a·x+b mod 2^61-1 needs a 128-bit product: computed in wrapping 64-bit arithmetic, as in datatrove and datasketch,
+// it is not the universal family that it says.)
 func NewHasher(c MinHash) *Hasher {
 	k := c.Bands * c.Rows
+	padded := (k + lanes - 1) / lanes * lanes
 	h := &Hasher{
 		c: c, shingler: ngram.New(c.NGram), band: make([]byte, 8*c.Rows),
-		flip: make([]uint64, k), factor: make([]uint64, k), min: make([]uint64, k),
+		add: make([]uint64, padded), factor: make([]uint64, padded), min: make([]uint64, padded),
 	}
 	key := prng.New(c.Seed).Split("minhash")
-	for i := range k {
-		h.flip[i], h.factor[i] = key.Uint64At(uint64(2*i)), key.Uint64At(uint64(2*i+1))|1
+	for i := range padded {
+		h.add[i], h.factor[i] = key.Uint64At(uint64(2*i)), key.Uint64At(uint64(2*i+1))|1
 	}
 	return h
 }
@@ -47,37 +51,32 @@ func (h *Hasher) Signature(text string) []uint64 {
 	empty := true
 	h.shingler.Each(text, func(grams []uint64) {
 		empty = false
-		h.lower(grams)
+		lower(grams, h.add, h.factor, h.min)
 	})
 	if empty {
 		return nil
 	}
-	return h.min
+	return h.min[:h.size()]
 }
 
-// lower takes the n-grams into the minima. This is where the time goes: one multiplication for every n-gram and function. Two
-// functions at a time, so that the products of one wait for nothing of the other.
-func (h *Hasher) lower(grams []uint64) {
-	i := 0
-	for ; i+1 < len(h.min); i += 2 {
-		flip0, factor0, min0 := h.flip[i], h.factor[i], h.min[i]
-		flip1, factor1, min1 := h.flip[i+1], h.factor[i+1], h.min[i+1]
+// size is the number of hash functions.
+func (h *Hasher) size() int { return h.c.Bands * h.c.Rows }
+
+// lowerAny takes n-grams into the minima of all functions. This is where the time goes: a multiplication for every n-gram and function.
+// Four functions at a time, so that none waits for another.
+func lowerAny(grams, add, factor, lowest []uint64) {
+	for i := 0; i+4 <= len(lowest); i += 4 {
+		a, f, m := (*[4]uint64)(add[i:]), (*[4]uint64)(factor[i:]), (*[4]uint64)(lowest[i:])
+		a0, a1, a2, a3 := a[0], a[1], a[2], a[3]
+		f0, f1, f2, f3 := f[0], f[1], f[2], f[3]
+		m0, m1, m2, m3 := m[0], m[1], m[2], m[3]
 		for _, x := range grams {
-			hi, lo := bits.Mul64(x^flip0, factor0)
-			if v := hi ^ lo; v < min0 {
-				min0 = v
-			}
-			hi, lo = bits.Mul64(x^flip1, factor1)
-			if v := hi ^ lo; v < min1 {
-				min1 = v
-			}
+			m0 = min(m0, x*f0+a0)
+			m1 = min(m1, x*f1+a1)
+			m2 = min(m2, x*f2+a2)
+			m3 = min(m3, x*f3+a3)
 		}
-		h.min[i], h.min[i+1] = min0, min1
-	}
-	if i < len(h.min) {
-		for _, x := range grams {
-			h.min[i] = min(h.min[i], ngram.Mix(x^h.flip[i], h.factor[i]))
-		}
+		m[0], m[1], m[2], m[3] = m0, m1, m2, m3
 	}
 }
 

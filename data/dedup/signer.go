@@ -96,7 +96,7 @@ func (s *Signer) Add(index uint32, d *data.Document) error {
 			}
 		}
 		if signature == nil {
-			signature = s.hasher.min // all ones; no pair of such documents is ever compared
+			signature = s.hasher.min[:s.hasher.size()] // all ones; no pair of such documents is ever compared
 		}
 		s.signatures.Write(short(signature))
 	}
