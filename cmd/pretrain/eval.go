@@ -17,6 +17,7 @@ import (
 	"pretrain/internal/section"
 	"pretrain/internal/vfs"
 	"pretrain/model"
+	"pretrain/model/generate"
 	"pretrain/train/eval"
 	"pretrain/train/loss"
 	"pretrain/train/mesh"
@@ -31,6 +32,8 @@ type evalOptions struct {
 	data, tasks    []string
 	shots, limit   int
 	stride, tokens int64
+	maxTokens      int
+	execute        bool
 	out            string
 	asJSON         bool
 }
@@ -100,6 +103,10 @@ files, and the tasks in them. The intervals are 95%, by bootstrap over documents
   {"text"}                            a text: nats per token, bits per byte
   {"query", "choices", "gold"}        a choice by log-likelihood: acc (its sum), acc_norm (per character)
   {"context", "target"}               a cloze: acc is 1 where greedy decoding gives the target
+  {"context", "target", "solution"}   a question: exact_match is 1 where the answer in the text that the model writes, after ####
+                                      or in \boxed{}, else the last number, is the target
+  {"prompt", "test", "entry_point"}   code (HumanEval): pass@1 is 1 where what the model writes passes the test. Only with
+                                      --allow-code-execution: it is run, in a sandbox with limits of time and memory
 "id" names an item, "task" its task (default: the file's name), "subject" a part of it; items with "split": "dev" are the
 examples that --shots shows before others of their subject.
 
@@ -109,6 +116,8 @@ of it for the run's report to RUN/analysis.`,
   pretrain eval --checkpoint runs/quickstart@500 --stride 128           # sliding windows: each token sees 128 or more before it
   pretrain eval --checkpoint runs/mine --data evalsets --tasks piqa,arc_easy,lambada_openai --limit 500
   pretrain eval --checkpoint runs/mine --data mmlu.jsonl --shots 5 --json
+  pretrain eval --checkpoint runs/mine --data gsm8k.jsonl --max-tokens 200
+  pretrain eval --checkpoint runs/mine --data humaneval.jsonl --allow-code-execution
   pretrain eval compare runs/a/eval/step-000000635.json runs/b/eval/step-000000635.json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return evaluate(cmd.Context(), o, stdout, stderr)
@@ -121,6 +130,8 @@ of it for the run's report to RUN/analysis.`,
 	cmd.Flags().IntVar(&o.limit, "limit", 0, "only the first so many items of each task (default all)")
 	cmd.Flags().Int64Var(&o.stride, "stride", 0, "tokens from one window to the next (default the model's window: side by side)")
 	cmd.Flags().Int64Var(&o.tokens, "tokens", 0, "of held-out text to measure in each source, spread over it (default all)")
+	cmd.Flags().IntVar(&o.maxTokens, "max-tokens", 256, "the most that the model writes to answer a question or to program")
+	cmd.Flags().BoolVar(&o.execute, "allow-code-execution", false, "run the programs that the model writes, in a sandbox (Linux)")
 	cmd.Flags().StringVar(&o.out, "out", "", "where the report goes, a `FILE` (default RUN/eval/step-….json)")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "end with one JSON object on stdout: loss, bpb, tokens, bytes, sources, tasks, …")
 	cmd.AddCommand(newEvalCompare(stdout))
@@ -136,8 +147,8 @@ type evaluation struct {
 }
 
 func evaluate(ctx context.Context, o evalOptions, stdout, stderr io.Writer) error {
-	if o.shots < 0 || o.limit < 0 || o.stride < 0 || o.tokens < 0 {
-		return usagef("--shots, --limit, --stride and --tokens: want 0 or more")
+	if o.shots < 0 || o.limit < 0 || o.stride < 0 || o.tokens < 0 || o.maxTokens < 1 {
+		return usagef("--shots, --limit, --stride and --tokens: want 0 or more, and of --max-tokens 1 or more")
 	}
 	tasks, err := o.read() // before the model: mistakes show at once
 	if err != nil {
@@ -214,6 +225,9 @@ func (o evalOptions) read() ([]eval.Task, error) {
 	}
 	tasks = slices.DeleteFunc(tasks, func(t eval.Task) bool { return len(o.tasks) > 0 && !slices.Contains(o.tasks, t.Name) })
 	for i := range tasks {
+		if tasks[i].Kind == eval.Code && !o.execute {
+			return nil, usagef("task %s runs programs that the model writes: want --allow-code-execution with it, or other tasks with --tasks", tasks[i].Name)
+		}
 		if o.limit > 0 && len(tasks[i].Items) > o.limit {
 			tasks[i].Items = tasks[i].Items[:o.limit]
 		}
@@ -319,17 +333,30 @@ func (e *evaluation) measureTasks(ctx context.Context, tasks []eval.Task) error 
 		return err
 	}
 	defer scorer.Finalize()
+	gen, err := generate.New(e.Backend, e.Decoder)
+	if err != nil {
+		return err
+	}
+	defer gen.Finalize()
+	writer := eval.Writer{Generator: gen, Params: e.Weights, Tokenizer: e.Tokenizer, MaxTokens: e.maxTokens}
 	for _, t := range tasks {
-		if t.Kind != eval.Choice && t.Kind != eval.Cloze {
+		var r eval.TaskResult
+		bar := taskBar{console: e.console, name: t.Name}
+		switch t.Kind {
+		case eval.Choice, eval.Cloze:
+			bar.unit = "tokens"
+			r, err = scorer.Likelihood(ctx, e.Weights, e.Tokenizer, t, e.shots, bar.show)
+			e.report.Scored += bar.done
+		case eval.Generation, eval.Code:
+			bar.unit = "items"
+			r, err = writer.Generate(ctx, t, e.shots, bar.show)
+		default:
 			continue
 		}
-		bar := taskBar{console: e.console, name: t.Name}
-		r, err := scorer.Likelihood(ctx, e.Weights, e.Tokenizer, t, e.shots, bar.show)
 		bar.close()
 		if err != nil {
 			return err
 		}
-		e.report.Scored += bar.done
 		e.report.Tasks = append(e.report.Tasks, r)
 	}
 	return nil
@@ -339,13 +366,14 @@ func (e *evaluation) measureTasks(ctx context.Context, tasks []eval.Task) error 
 type taskBar struct {
 	console *metrics.Console
 	name    string
+	unit    metrics.Unit
 	bar     *metrics.Progress
 	done    int64
 }
 
 func (b *taskBar) show(done, total int64) {
 	if b.bar == nil {
-		b.bar = b.console.Progress(b.name, total, "tokens")
+		b.bar = b.console.Progress(b.name, total, b.unit)
 	}
 	b.bar.Add(done - b.done)
 	b.done = done

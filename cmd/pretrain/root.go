@@ -72,6 +72,7 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 		newAnalyze(
 			newAnalyzeLayers(stdout, stderr),
 			newAnalyzeNoise(stdout, stderr),
+			newAnalyzeEmergence(stdout, stderr),
 		),
 		newExport(stdout, stderr),
 		newGenerate(os.Stdin, stdout, stderr),

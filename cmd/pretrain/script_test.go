@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"pretrain/internal/plugin"
+	"pretrain/train/eval/sandbox"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -30,10 +32,14 @@ func TestScript(t *testing.T) {
 			"lines": lines, "truncate": truncate, "unhex": unhex, "prepared": prepared, "smalldisk": smallDisk, "poison": poison, "flip": flip, "fill": fill, "chatserver": chatServer,
 		},
 		Condition: func(name string) (bool, error) {
-			if name != "mounts" {
-				return false, fmt.Errorf("no condition %s", name)
+			switch name {
+			case "mounts":
+				return canMount(), nil
+			case "confines": // runs a program in the sandbox
+				_, err := sandbox.Run(context.Background(), "pass", sandbox.Default())
+				return err == nil, nil
 			}
-			return canMount(), nil
+			return false, fmt.Errorf("no condition %s", name)
 		},
 	})
 }
