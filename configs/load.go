@@ -94,6 +94,9 @@ func (c *Draft) Resolve(past *Past) (*Resolved, error) {
 // RunName is the configuration's name for the run.
 func (c *Draft) RunName() string { return c.run.Name }
 
+// Mirror is where the run's checkpoints are mirrored, "" if nowhere.
+func (c *Draft) Mirror() string { return c.run.Checkpoint.Mirror }
+
 func readDraft(base *Text, nameOrPath string, sets []string, files bool) (*Draft, error) {
 	d := newDecoder()
 	c := &Draft{run: Default(), d: d, name: nameOrPath}

@@ -3,6 +3,7 @@ package configs
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 
@@ -111,6 +112,10 @@ type Checkpoint struct {
 	// GiveUpAfter is how long a run goes on without being able to save (disk full) before it stops. Default 30m: time
 	// to free space, without computing for days what cannot be kept.
 	GiveUpAfter units.Duration `yaml:"give_up_after"`
+	// Mirror is where a second copy of the checkpoints is kept, below the name of the run directory: s3://BUCKET?region=REGION
+	// (and endpoint=https://HOST for a store other than Amazon's), or file:///FOLDER. A run directory without checkpoints
+	// starts from the mirror's newest. Default "": none.
+	Mirror string `yaml:"mirror"`
 }
 
 // DefaultCheckpoint saves every 1000 steps or 30 minutes, whichever comes first, and keeps three.
@@ -133,6 +138,8 @@ func (c Checkpoint) Validate() error {
 	for i, at := range c.At {
 		p.Check(!at.IsZero(), fmt.Sprintf("at[%d]", i), "not given", `a length such as "20Btok"`)
 	}
+	u, err := url.Parse(c.Mirror)
+	p.Check(c.Mirror == "" || err == nil && slices.Contains([]string{"s3", "file"}, u.Scheme), "mirror", c.Mirror, "s3://BUCKET?region=REGION or file:///FOLDER")
 	p.Check(c.GiveUpAfter >= 0, "give_up_after", c.GiveUpAfter, "0 (stop at the first failure) or more")
 	return p.Err()
 }

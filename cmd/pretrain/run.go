@@ -28,6 +28,7 @@ import (
 	"pretrain/train/loss"
 	"pretrain/train/mesh"
 	"pretrain/train/metrics"
+	"pretrain/train/mirror"
 	"pretrain/train/runs"
 	"pretrain/train/spike"
 
@@ -136,6 +137,9 @@ func trainRun(ctx context.Context, draft *configs.Draft, o trainOptions, stdout,
 		return err
 	}
 	if err := j.rewind(ctx, store); err != nil {
+		return err
+	}
+	if err := j.fetch(ctx, store); err != nil {
 		return err
 	}
 	saved, err := j.saved(ctx, store)
@@ -400,7 +404,20 @@ func (j *job) openSaver(store *checkpoint.Store, manifest string, saved *checkpo
 	} else {
 		config.KeepEverySteps = c.KeepEvery.Resolve(plan.Steps(), plan.StepAt)
 	}
+	copies := func() {}
+	if c.Mirror != "" {
+		m, err := mirror.Open(context.Background(), c.Mirror, vfs.OS, j.dir)
+		if err != nil {
+			return err
+		}
+		r := startMirroring(m, store, j.say)
+		copies = r.saved
+		j.onClose(r.close) // after the writer, which is closed first
+	}
 	writer := checkpoint.NewWriter(store, config, func(e checkpoint.Event) {
+		if e.Err == nil {
+			copies()
+		}
 		if e.Err != nil {
 			j.say("warning: checkpoint of step %d not saved: %v (next try in %v)", e.Step, e.Err, e.RetryIn.Round(time.Second))
 		}

@@ -166,17 +166,22 @@ func (s *Store) LoadUpTo(ctx context.Context, last int64, report func(*Problem))
 // read reads all files of a checkpoint in the order of their bytes and compares every hash. keep
 // returns the slice that is to receive a tensor, or nil.
 func (s *Store) read(ctx context.Context, step int64, m manifest, keep func(tensorEntry) []byte) error {
+	return s.readAt(ctx, s.Path(step), step, m, keep)
+}
+
+// readAt is read for a checkpoint that has not got its name yet.
+func (s *Store) readAt(ctx context.Context, dir string, step int64, m manifest, keep func(tensorEntry) []byte) error {
 	byFile := map[string][]tensorEntry{}
 	for _, t := range m.byOffset() {
 		byFile[t.File] = append(byFile[t.File], t)
 	}
 	scratch := make([]byte, chunkBytes)
 	for _, entry := range m.Files {
-		if p := s.readFile(ctx, step, entry, byFile[entry.Name], keep, scratch); p != nil {
+		if p := s.readFile(ctx, dir, entry, byFile[entry.Name], keep, scratch); p != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			p.Step, p.Path, p.File = step, s.Path(step), entry.Name
+			p.Step, p.Path, p.File = step, dir, entry.Name
 			return p
 		}
 	}
@@ -193,9 +198,9 @@ func (m manifest) byOffset() []tensorEntry {
 
 // readFile reads one file, whose tensors come in the order of their bytes; scratch is chunkBytes long.
 func (s *Store) readFile(
-	ctx context.Context, step int64, entry fileEntry, tensors []tensorEntry, keep func(tensorEntry) []byte, scratch []byte,
+	ctx context.Context, dir string, entry fileEntry, tensors []tensorEntry, keep func(tensorEntry) []byte, scratch []byte,
 ) *Problem {
-	f, err := s.fsys.Open(filepath.Join(s.Path(step), entry.Name))
+	f, err := s.fsys.Open(filepath.Join(dir, entry.Name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return &Problem{Kind: Missing}
 	}
