@@ -191,7 +191,7 @@ func (p plan) print(stdout io.Writer, r *configs.Resolved) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	return p.curves(r).print(stdout)
+	return p.curves(r).draw(stdout)
 }
 
 // bytesText writes a size with three digits.

@@ -50,8 +50,8 @@ func (c curves) share(source string, step int64) float64 {
 
 const columns = 72 // of a drawing on the terminal
 
-// print draws them for a terminal; a batch that stays as it is and a single source are no curves.
-func (c curves) print(w io.Writer) error {
+// draw draws them for a terminal; a batch that stays as it is and a single source are no curves.
+func (c curves) draw(w io.Writer) error {
 	sampled := func(f func(step int64) float64) (values [columns]float64) {
 		for i := range values {
 			values[i] = f(c.plan.Steps * int64(i) / columns)

@@ -41,7 +41,7 @@ and give that run by --mfu-from.`,
 		Example: `  pretrain scaling plan --gpus 300 --gpu h100 --days 60 --tokens 1T --mfu 0.4
   pretrain scaling plan --gpus 8 --gpu 4090 --days 14 --mfu 0.35 --params 0.5B --out run.yaml
   pretrain scaling plan --gpus 64 --gpu a100 --days 30 --mfu 0.45 --fit ladder.json --inference-tokens 2T --json`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return planScaling(o, stdout) },
+		RunE: func(*cobra.Command, []string) error { return planScaling(o, stdout) },
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.GPUs, "gpus", 0, "number of GPUs")

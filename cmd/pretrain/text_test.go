@@ -27,7 +27,7 @@ func TestCurve(t *testing.T) {
 	}
 	p := makePlan(r, 0)
 	var b strings.Builder
-	if err := p.curves(r).print(&b); err != nil {
+	if err := p.curves(r).draw(&b); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.Trim(b.String(), "\n"), "\n")[1:]

@@ -155,9 +155,9 @@ func (l *Labeller) Close() error {
 
 // failed ends the program, if it has not ended, and names it and what it said last.
 func (l *Labeller) failed(err error) error {
-	l.in.Close()
-	l.cmd.Process.Kill() // of no effect where it has ended
-	l.wait()
+	_ = l.in.Close()
+	_ = l.cmd.Process.Kill() // of no effect where it has ended
+	_ = l.wait()
 	if said := strings.TrimSpace(l.stderr.String()); said != "" {
 		return fmt.Errorf("labeller %s: %w; its last words: %s", l.c.Argv[0], err, said)
 	}

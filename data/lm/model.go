@@ -235,7 +235,7 @@ func readModel(r io.Reader) (*Model, error) {
 			return nil, errors.New("damaged n-grams")
 		}
 		m.entries = append(m.entries, e)
-		buffered.Discard(entrySize)
+		_, _ = buffered.Discard(entrySize) // they are there: they were peeked at
 	}
 	if len(m.entries) == 0 {
 		return nil, errors.New("damaged n-grams: there are none")

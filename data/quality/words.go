@@ -131,8 +131,9 @@ func (w *Words) cutChars() {
 			start = -1
 		}
 	}
-	for i, n := 0, 0; i < len(w.text); i += n {
-		var r rune
+	var r rune
+	var n int
+	for i := 0; i < len(w.text); i += n {
 		r, n = utf8.DecodeRuneInString(w.text[i:])
 		switch {
 		case unicode.IsSpace(r):
@@ -196,7 +197,6 @@ func (w *Words) cutChunk(start, end int) {
 				w.add(start, start+split)
 			}
 			w.add(start+split, end)
-			start = end
 			break
 		}
 		if n := prefix(chunk); n > 0 {

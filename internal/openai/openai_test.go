@@ -178,8 +178,12 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	resp, err := http.Post(url+"/v1/completions", "text/plain", strings.NewReader(`{"prompt":"a"}`))
-	if err != nil || resp.StatusCode != http.StatusUnsupportedMediaType {
-		t.Errorf("text/plain: %v %v", resp, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusUnsupportedMediaType {
+		t.Errorf("text/plain: %s", resp.Status)
 	}
 	if status, text := post(t, url+"/v1/embeddings", `{}`); status != 404 || !strings.Contains(text, "POST /v1/completions") {
 		t.Errorf("%d %s", status, text)
@@ -212,7 +216,11 @@ func TestQueue(t *testing.T) {
 	go func() { // answered until it leaves
 		req, _ := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/completions", strings.NewReader(`{"prompt":"first"}`))
 		req.Header.Set("Content-Type", "application/json")
-		if _, err := http.DefaultClient.Do(req); !errors.Is(err, context.Canceled) {
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			resp.Body.Close()
+		}
+		if !errors.Is(err, context.Canceled) {
 			t.Errorf("first: %v", err)
 		}
 		results <- 0

@@ -50,7 +50,6 @@ type Generator struct {
 	prefill       map[int]*g.Exec // by slots of the cache
 	extend        [2]*g.Exec      // plain, and with filters
 	dynamicSlices bool
-	batch         int
 }
 
 // New prepares a generator. It compiles on first use, for each number of rows, of prompt tokens and of cache slots, all of

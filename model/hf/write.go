@@ -47,7 +47,7 @@ type Export struct {
 // Write writes the network into dir, which exists.
 func Write(dir string, n *llama.Network, e Export) error {
 	if e.DType == llama.Q8_0 {
-		return fmt.Errorf("Hugging Face's layout has no %s: use fp32, bf16 or fp16, or GGUF", e.DType)
+		return fmt.Errorf("the layout of Hugging Face has no %s: use fp32, bf16 or fp16, or GGUF", e.DType)
 	}
 	if e.MaxShard == 0 {
 		e.MaxShard = MaxShard
