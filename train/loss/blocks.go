@@ -44,10 +44,8 @@ func (h Head) blocked(hidden, table, targets, weights *g.Node, size int) Result 
 	lse := g.Add(top, g.Log(sum))
 
 	r := Result{Loss: g.ReduceAllSum(g.Mul(weights, g.Sub(lse, h.target(hidden, table, targets))))}
-	slope := weights
 	if h.ZLoss > 0 {
-		r.Z = g.MulScalar(g.ReduceAllSum(g.Mul(weights, g.Square(lse))), h.ZLoss)
-		slope = g.Mul(weights, g.OnePlus(g.MulScalar(lse, 2*h.ZLoss)))
+		r.Z = h.zLoss(lse, weights)
 	}
 	r.DHidden = g.Zeros(gr, shapes.Make(dtypes.Float32, tokens, dim))
 	r.DTable = g.Zeros(gr, shapes.Make(dtypes.Float32, vocab, dim))
@@ -56,10 +54,7 @@ func (h Head) blocked(hidden, table, targets, weights *g.Node, size int) Result 
 		b := g.OptimizationBarriers(hidden, lse, r.DHidden, g.Scalar(gr, dtypes.Int32, start), written)
 		part := rows(b[3], min(size, vocab-start))
 		logits, capBack := h.logits(b[0], part)
-		softmax := g.Exp(g.Sub(logits, wide(b[1])))
-		index := g.Add(g.Iota(gr, shapes.Make(dtypes.Int32, logits.Shape().Dimensions...), 1), b[3])
-		onTarget := g.Where(g.Equal(index, wide(targets)), g.BroadcastToDims(wide(weights), logits.Shape().Dimensions...), g.ScalarZero(gr, dtypes.Float32))
-		dLogits := h.Numerics.Narrow(capBack(g.Sub(g.Mul(softmax, wide(slope)), onTarget)))
+		dLogits := h.dLogits(logits, capBack, b[1], targets, weights, b[3])
 		r.DHidden = g.Add(b[2], h.Numerics.Dot(dLogits, 1, part, 0))
 		r.DTable = g.DynamicUpdateSlice(r.DTable, h.Numerics.Transpose(h.Numerics.Dot(b[0], 0, dLogits, 0)), []*g.Node{b[3], origin})
 	}

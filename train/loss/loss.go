@@ -69,17 +69,10 @@ func (h Head) Loss(hidden, table, targets, weights *g.Node) Result {
 		c := h.chunk(x, table, y)
 
 		r.Loss = plus(r.Loss, g.ReduceAllSum(g.Mul(w, c.nats())))
-		// d(lse - target)/dlogits = softmax - onehot, d(lse²)/dlogits = 2·lse·softmax
-		slope := w
 		if h.ZLoss > 0 {
-			r.Z = plus(r.Z, g.MulScalar(g.ReduceAllSum(g.Mul(w, g.Square(c.lse))), h.ZLoss))
-			slope = g.Mul(w, g.OnePlus(g.MulScalar(c.lse, 2*h.ZLoss)))
+			r.Z = plus(r.Z, h.zLoss(c.lse, w))
 		}
-		softmax := g.Exp(g.Sub(c.logits, g.ExpandAxes(c.lse, -1)))
-		vocab := g.Iota(table.Graph(), shapes.Make(dtypes.Int32, c.logits.Shape().Dimensions...), 1)
-		isTarget := g.Equal(vocab, g.ExpandAxes(c.targets, -1))
-		weightIfTarget := g.Where(isTarget, g.BroadcastToDims(g.ExpandAxes(w, -1), c.logits.Shape().Dimensions...), g.ScalarZero(w.Graph(), w.DType()))
-		dLogits := h.Numerics.Narrow(c.capBack(g.Sub(g.Mul(softmax, g.ExpandAxes(slope, -1)), weightIfTarget)))
+		dLogits := h.dLogits(c.logits, c.capBack, c.lse, c.targets, w, nil)
 		dHidden = append(dHidden, h.Numerics.Dot(dLogits, 1, table, 0))
 		// As (hiddenᵀ·dLogits)ᵀ: of the two ways to write it, the one that copies or transposes [D, ·] and not [C, V].
 		if h.parts() == 1 {
@@ -144,6 +137,28 @@ func (h Head) chunk(hidden, table, targets *g.Node) chunk {
 // logits are those of rows of the table, capped: [N, D], [V, D] → [N, V].
 func (h Head) logits(hidden, table *g.Node) (capped *g.Node, capBack func(*g.Node) *g.Node) {
 	return model.SoftCap(h.Numerics.Dot(hidden, 1, table, 1), h.SoftCap)
+}
+
+// zLoss is the part of the loss that keeps the softmax's denominator near one.
+func (h Head) zLoss(lse, weights *g.Node) *g.Node {
+	return g.MulScalar(g.ReduceAllSum(g.Mul(weights, g.Square(lse))), h.ZLoss)
+}
+
+// dLogits is the gradient of the loss with respect to logits [N, V], or to those from row first of the vocabulary on, before the
+// cap: d(lse - target)/dlogits = softmax - onehot, d(lse²)/dlogits = 2·lse·softmax.
+func (h Head) dLogits(logits *g.Node, capBack func(*g.Node) *g.Node, lse, targets, weights, first *g.Node) *g.Node {
+	wide := func(x *g.Node) *g.Node { return g.ExpandAxes(x, -1) }
+	slope := weights
+	if h.ZLoss > 0 {
+		slope = g.Mul(weights, g.OnePlus(g.MulScalar(lse, 2*h.ZLoss)))
+	}
+	softmax := g.Exp(g.Sub(logits, wide(lse)))
+	vocab := g.Iota(logits.Graph(), shapes.Make(dtypes.Int32, logits.Shape().Dimensions...), logits.Rank()-1)
+	if first != nil {
+		vocab = g.Add(vocab, first)
+	}
+	onTarget := g.Where(g.Equal(vocab, wide(targets)), g.BroadcastToDims(wide(weights), logits.Shape().Dimensions...), g.ScalarZero(weights.Graph(), weights.DType()))
+	return h.Numerics.Narrow(capBack(g.Sub(g.Mul(softmax, wide(slope)), onTarget)))
 }
 
 // target is each target's logit [N], from its own row: a pass over [N, V] to pick it out would cost as much as the softmax.
