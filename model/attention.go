@@ -72,7 +72,8 @@ func (n Numerics) attendFused(q, k, v *g.Node) (o *g.Node, pullback func(do *g.N
 func (n Numerics) attendDecomposed(q, k, v, mask *g.Node) (o *g.Node, pullback func(do *g.Node) (dq, dk, dv *g.Node)) {
 	dims := q.Shape().Dimensions
 	batch, heads, seqLen, headDim := dims[0], dims[1], dims[2], dims[3]
-	kvHeads, numKeys := k.Shape().Dimensions[1], k.Shape().Dimensions[2]
+	numKeys := k.Shape().Dimensions[k.Rank()-2]
+	kvHeads := k.Shape().Size() / (batch * numKeys * headDim) // kept ones may come folded
 	group := heads / kvHeads
 	lead, axes := []int{batch * kvHeads}, []int{0} // [B·K, G·T, E]: faster on a CPU than with two leading axes
 	if n.headsApart {

@@ -10,7 +10,7 @@ type Extension struct {
 	// Visible says which kept keys each new token may see, boolean [B, 1, T, S].
 	Visible *g.Node
 	// Keep takes the new tokens' keys (already turned by their positions) and values in one layer, float32 [B, K, T, E],
-	// and returns all that is kept, [B, K, S, E], in float32 or in the operand dtype of products.
+	// and returns all that is kept, [B, K, S, E] or [B·K, S, E], in float32 or in the operand dtype of products.
 	Keep func(layer int, k, v *g.Node) (keys, values *g.Node)
 }
 

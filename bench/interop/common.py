@@ -1,8 +1,11 @@
 """What the interop checks share: asking the program, and the strings and prompts they use."""
 
+import contextlib
 import json
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
 
@@ -15,6 +18,23 @@ def ask(*args, stdin=None):
     if done.returncode != 0:
         sys.exit(f"{' '.join(args)}: exit code {done.returncode}\n{done.stderr}")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+@contextlib.contextmanager
+def server(run, *args):
+    """`pretrain serve` while the block runs: the process and its base URL. It has to drain and end well."""
+    process = subprocess.Popen([PRETRAIN, "serve", "--checkpoint", run, "--listen", "127.0.0.1:0", *args], stderr=subprocess.PIPE, text=True)
+    try:
+        for line in process.stderr:
+            if found := re.search(r"http://\S+/v1", line):
+                yield process, found.group()
+                break
+        else:
+            sys.exit("the server did not start")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=60)
+    assert code == 0, "the server drains and ends"
 
 
 def mixed_strings(count, seed=1):

@@ -32,8 +32,8 @@ func newServe(stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve --checkpoint RUN", Short: "Serve a model with OpenAI's API, on this machine", Args: noArgs,
 		Long: `Serve a trained model over HTTP, as OpenAI's API has it: POST /v1/completions and /v1/chat/completions (also as a stream),
-GET /v1/models, and GET /health. Beside OpenAI's parameters there are top_k, min_p and repetition_penalty; what this server
-does not have (logprobs, tools, …) is refused.
+GET /v1/models, and GET /health. Beside OpenAI's parameters there are top_k, min_p, repetition_penalty and ignore_eos; what this
+server does not have (logprobs, tools, …) is refused.
 
 Requests are answered one after the other; the texts of one request are made side by side. Ctrl-C or SIGTERM: no new requests,
 those under way are finished.
@@ -125,11 +125,15 @@ func (c *completer) Complete(ctx context.Context, q openai.Query, emit func(i in
 	sampling := generate.Sampling{
 		Temperature: q.Temperature, TopK: q.TopK, TopP: q.TopP, MinP: q.MinP, RepetitionPenalty: q.RepetitionPenalty,
 	}
+	stops := c.stops
+	if q.IgnoreEOS {
+		stops = nil
+	}
 	var list []asked
 	for _, p := range prompts {
 		for range q.N {
 			list = append(list, asked{
-				Request: generate.Request{Prompt: p, Sampling: sampling, MaxTokens: q.MaxTokens, Stop: c.stops, Key: keyOf(seed, len(list))},
+				Request: generate.Request{Prompt: p, Sampling: sampling, MaxTokens: q.MaxTokens, Stop: stops, Key: keyOf(seed, len(list))},
 				stops:   q.Stop,
 			})
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 )
 
@@ -28,6 +29,8 @@ type Query struct {
 	Temperature, TopP, MinP, RepetitionPenalty float64
 	TopK                                       int
 	Stop                                       []string
+	// IgnoreEOS goes on after the token that ends a text.
+	IgnoreEOS bool
 	// Seed makes the text reproducible; nil: another one each time.
 	Seed *uint64
 }
@@ -84,6 +87,7 @@ type request struct {
 	TopK              *int     `json:"top_k"`
 	MinP              *float64 `json:"min_p"`
 	RepetitionPenalty *float64 `json:"repetition_penalty"`
+	IgnoreEOS         bool     `json:"ignore_eos"`
 	// Refused.
 	Suffix           *string           `json:"suffix"`
 	BestOf           *int              `json:"best_of"`
@@ -120,7 +124,7 @@ func (r request) query(chat bool, limits Limits) (q Query, err error) {
 		return q, err
 	}
 	q.N, q.Temperature, q.TopP, q.RepetitionPenalty = or(r.N, 1), or(r.Temperature, 1), or(r.TopP, 1), or(r.RepetitionPenalty, 1)
-	q.TopK, q.MinP = or(r.TopK, 0), or(r.MinP, 0)
+	q.TopK, q.MinP, q.IgnoreEOS = or(r.TopK, 0), or(r.MinP, 0), r.IgnoreEOS
 	q.MaxTokens = or(r.MaxTokens, or(r.MaxCompletionTokens, limits.MaxTokens))
 	if !chat && r.MaxTokens == nil {
 		q.MaxTokens = min(16, limits.MaxTokens) // OpenAI's default
@@ -131,7 +135,7 @@ func (r request) query(chat bool, limits Limits) (q Query, err error) {
 	}
 	within := func(param string, value, low, high float64) {
 		if err == nil && !(value >= low && value <= high) {
-			err = Badf(param, "%g: want %g to %g", value, low, high)
+			err = Badf(param, "%v: want %v to %v", decimal(value), decimal(low), decimal(high))
 		}
 	}
 	within("n", float64(q.N), 1, float64(limits.MaxChoices))
@@ -164,6 +168,14 @@ func (r request) refuse() error {
 		return Badf("response_format", "%s: this server has text", r.ResponseFormat.Type)
 	}
 	return nil
+}
+
+// decimal spells a number without an exponent where it is a count.
+func decimal(v float64) string {
+	if v == math.Trunc(v) {
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	return strconv.FormatFloat(v, 'g', -1, 64)
 }
 
 func or[T any](v *T, otherwise T) T {

@@ -48,7 +48,7 @@ func (s *Generator) sees(mask, age *g.Node) *g.Node {
 }
 
 // buildPrefill is (tokens [U, P] aligned at their end, count of tokens [U], row → prompt [B], parameters…) → the cache's
-// 2·L nodes [B, K, S, E], keys and values by turns.
+// 2·L nodes [B·K, S, E], keys and values by turns.
 func (s *Generator) buildPrefill(slots int) func(inputs []*g.Node) []*g.Node {
 	return func(inputs []*g.Node) []*g.Node {
 		tokens, count, prompt, w := inputs[0], inputs[1], inputs[2], s.weights(inputs[3:])
@@ -68,7 +68,8 @@ func (s *Generator) buildPrefill(slots int) func(inputs []*g.Node) []*g.Node {
 			for _, x := range []*g.Node{k, v} {
 				x = s.decoder.Numerics.Narrow(x)
 				x = g.Gather(x, g.ExpandAxes(prompt, -1)) // [B, K, P, E]
-				cache = append(cache, g.Pad(x, g.ScalarZero(gr, x.DType()), g.PadAxis{}, g.PadAxis{}, g.PadAxis{End: slots - size}))
+				x = g.Reshape(x, -1, size, s.decoder.HeadDim)
+				cache = append(cache, g.Pad(x, g.ScalarZero(gr, x.DType()), g.PadAxis{}, g.PadAxis{End: slots - size}))
 			}
 			return k, v
 		}})
@@ -77,7 +78,7 @@ func (s *Generator) buildPrefill(slots int) func(inputs []*g.Node) []*g.Node {
 }
 
 // The first arguments of the extend program, which its loop carries from step to step as state. After them come the cache,
-// 2·L of [B, K, S, E], keys and values by turns, and the parameters.
+// 2·L of [B·K, S, E], keys and values by turns, and the parameters.
 const (
 	stateStep    = iota // int32: tokens drawn
 	stateSlot           // int32: the slot of the cache that is written next
@@ -163,7 +164,7 @@ func (s *Generator) step(p []*g.Node, filters bool) {
 	}
 	one := g.ScalarOne(gr, dtypes.Int32)
 	p[stateStep] = g.Add(step, one)
-	p[stateSlot] = g.Mod(g.Add(p[stateSlot], one), g.Scalar(gr, dtypes.Int32, p[stateCache].Shape().Dimensions[2]))
+	p[stateSlot] = g.Mod(g.Add(p[stateSlot], one), g.Scalar(gr, dtypes.Int32, p[stateCache].Shape().Dimensions[1]))
 	p[stateToken], p[stateCount] = next, g.Add(p[stateCount], one)
 	ends := g.LogicalOr(g.LogicalAny(g.Equal(wide, p[stateStops]), 1), g.GreaterOrEqual(p[stateStep], p[stateLimit]))
 	p[stateAlive] = g.LogicalAnd(alive, g.LogicalNot(ends))
@@ -174,7 +175,7 @@ func (s *Generator) step(p []*g.Node, filters bool) {
 // slot of the cache, which it changes. It returns the hidden states, [B, D].
 func (s *Generator) feed(w model.Weights, token, count, slot *g.Node, cache []*g.Node) *g.Node {
 	gr := token.Graph()
-	slots := cache[0].Shape().Dimensions[2]
+	slots := cache[0].Shape().Dimensions[1]
 	index := int32s(gr, 0, slots)
 	age := g.Mod(g.AddScalar(g.Sub(slot, index), slots), g.Scalar(gr, dtypes.Int32, slots)) // [S]
 	visible := g.LessOrEqual(g.ExpandAxes(age, 0), g.ExpandAxes(count, 1))                  // [B, S]
@@ -182,11 +183,11 @@ func (s *Generator) feed(w model.Weights, token, count, slot *g.Node, cache []*g
 	zero := g.ScalarZero(gr, dtypes.Int32)
 
 	write := func(x, row *g.Node) *g.Node { // row is [B, K, 1, E]
-		row = s.decoder.Numerics.Narrow(row)
+		row = g.Reshape(s.decoder.Numerics.Narrow(row), -1, 1, s.decoder.HeadDim)
 		if s.dynamicSlices {
-			return g.DynamicUpdateSlice(x, row, []*g.Node{zero, zero, slot, zero})
+			return g.DynamicUpdateSlice(x, row, []*g.Node{zero, slot, zero})
 		}
-		here := g.ExpandAxes(g.Equal(index, slot), 0, 1, 3)
+		here := g.ExpandAxes(g.Equal(index, slot), 0, 2)
 		return g.Where(g.BroadcastToShape(here, x.Shape()), g.BroadcastToShape(row, x.Shape()), x)
 	}
 	return s.decoder.Extend(w, model.Extension{

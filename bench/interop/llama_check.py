@@ -1,0 +1,82 @@
+"""A gguf export in llama.cpp (llama-cpp-python, built from source): greedy text and tokenization against the program's own, and
+tokens/s of both on this processor, in turn.
+
+    PRETRAIN=bin/pretrain python llama_check.py RUN MODEL.gguf [ROUNDS]
+"""
+
+import json
+import os
+import sys
+import time
+import urllib.request
+
+from llama_cpp import Llama
+
+from common import PROMPTS, ask, mixed_strings, server
+
+COUNT = 192
+
+run, path = sys.argv[1:3]
+rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+model = Llama(path, n_ctx=256, n_threads=2, n_threads_batch=2, verbose=False, logits_all=False)
+
+stdin = "".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS)
+ours = ask("generate", "--checkpoint", run, "--precision", "fp32", "--greedy", "--tokens", "128", "--ignore-eos", "--prompts", "-", "--json", stdin=stdin)
+
+
+def greedy(ids, count):
+    """count tokens after ids, the most likely each time, end of text or not."""
+    model.reset()
+    out = []
+    for token in model.generate(ids, temp=0.0, repeat_penalty=1.0, top_k=1):
+        out.append(token)
+        if len(out) == count:
+            return out
+
+
+same = 0
+for prompt, line in zip(PROMPTS, ours, strict=True):
+    ids = model.tokenize(prompt.encode(), add_bos=True, special=False)
+    if ids != line["prompt_tokens"]:
+        print(f"  {prompt!r}: tokens {ids}, ours {line['prompt_tokens']}")
+    theirs = greedy(ids, 128)
+    same += theirs == line["tokens"]
+    if theirs != line["tokens"]:
+        print(f"  {prompt!r}: differs at token {next(i for i, (a, b) in enumerate(zip(theirs, line['tokens'])) if a != b)}")
+print(f"llama.cpp: greedy text of 128 tokens identical for {same} of {len(PROMPTS)} prompts")
+
+strings = mixed_strings(2000)
+stdin = "".join(json.dumps({"prompt": s}) + "\n" for s in strings)
+ours = ask("generate", "--checkpoint", run, "--tokens", "1", "--prompts", "-", "--json", stdin=stdin)
+tokens = sum(model.tokenize(s.encode(), add_bos=False, special=False) == line["prompt_tokens"][1:] for s, line in zip(strings, ours, strict=True))
+print(f"llama.cpp: tokens of {tokens} of {len(strings)} mixed strings identical")
+
+
+
+def cpu_seconds(pid):
+    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+# Speed: one text of 192 tokens, both warm, in turn. Per processor second, too, as the machine may be shared.
+if rounds:
+    with server(run, "--precision", "fp32", "--name", "tiny") as (process, url):
+        def serve(count):
+            body = json.dumps({"prompt": "package ", "max_tokens": count, "temperature": 0, "ignore_eos": True}).encode()
+            request = urllib.request.Request(f"{url}/completions", body, {"Content-Type": "application/json"})
+            return json.load(urllib.request.urlopen(request))["usage"]["completion_tokens"]
+
+        def timed(count_tokens, pid, times=5):
+            count_tokens(COUNT)
+            wall, cpu, count = time.perf_counter(), cpu_seconds(pid), 0
+            for _ in range(times):
+                count += count_tokens(COUNT)
+            return count / (time.perf_counter() - wall), count / max(0.01, cpu_seconds(pid) - cpu)
+
+        ids = model.tokenize(b"package ", add_bos=True, special=False)
+        for i in range(rounds):
+            theirs = timed(lambda n: len(greedy(ids, n)), os.getpid())
+            mine = timed(serve, process.pid)
+            print(f"round {i + 1}: llama.cpp {theirs[0]:.0f} tokens/s, {theirs[1]:.0f} per processor second; pretrain {mine[0]:.0f}, {mine[1]:.0f}")
+
+sys.exit(same != len(PROMPTS) or tokens != len(strings))
