@@ -172,12 +172,26 @@ func TestHoldOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range f.Predict(held) {
-		if math.Abs(p.Error) > 0.01 || !(p.Low <= p.Predicted && p.Predicted <= p.High) {
+		if math.Abs(p.Error) > 0.01 || !(float64(p.Low) <= p.Predicted && p.Predicted <= float64(p.High)) {
 			t.Errorf("%+v", p)
 		}
 	}
 	if fitted, held = HoldOut(points, 3); len(fitted) != 27 || held[2].Compute() != 6*2e9*6e10 {
 		t.Errorf("%d fitted, held out %v", len(fitted), held)
+	}
+}
+
+// TestJSON: what is not known, without a bootstrap or where nothing holds a parameter, is null.
+func TestJSON(t *testing.T) {
+	fitted, held := HoldOutLargest(toPoints(readGolden(t).Noisy.Points))
+	f, err := Run(fitted, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Estimates[1].Value = math.Inf(1)
+	text, err := (&Report{Fit: f, HeldOut: f.Predict(held), Budgets: []Budget{f.Budget(1e20)}}).MarshalJSON()
+	if err != nil || !strings.Contains(string(text), `"A":null`) || !strings.Contains(string(text), `"low":null`) || !strings.Contains(string(text), `"ci":{}`) {
+		t.Errorf("%s, %v", text, err)
 	}
 }
 

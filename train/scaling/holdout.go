@@ -31,8 +31,8 @@ type Prediction struct {
 	Point
 	// Predicted loss, with the bootstrap's 95% interval of the curve there: it has no part of the run's own noise.
 	Predicted float64 `json:"predicted"`
-	Low       float64 `json:"low"`
-	High      float64 `json:"high"`
+	Low       number  `json:"low"`
+	High      number  `json:"high"`
 	// Error is predicted over measured loss less one: 0.01 is one percent too high.
 	Error float64 `json:"error"`
 }
@@ -43,7 +43,7 @@ func (f *Fit) Predict(held []Point) []Prediction {
 	for _, p := range held {
 		loss := f.Curve.Loss(p.N, p.D)
 		low, high := f.Interval(func(c Curve) float64 { return c.Loss(p.N, p.D) })
-		list = append(list, Prediction{p, loss, low, high, loss/p.Loss - 1})
+		list = append(list, Prediction{p, loss, number(low), number(high), loss/p.Loss - 1})
 	}
 	return list
 }

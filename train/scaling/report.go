@@ -10,7 +10,11 @@ import (
 
 	"pretrain/internal/chart"
 	"pretrain/internal/units"
+	"pretrain/train/metrics"
 )
+
+// number is one that JSON writes as null where it is not finite, as a parameter that nothing holds may become.
+type number = metrics.Number
 
 // Report is a fit with what follows from it.
 type Report struct {
@@ -63,15 +67,15 @@ func (f *Fit) Centre() (n, d float64) {
 func (r *Report) MarshalJSON() ([]byte, error) {
 	n, d := r.Centre()
 	out := map[string]any{ // flat, as its keys are the form's
-		"form": r.Form, "method": r.Method, "objective": r.Objective, "points": len(r.Points), "centre": map[string]float64{"n": n, "d": d},
-		"residual_rms": r.Residual, "residual_max": r.Worst, "warnings": append([]string{}, r.Warnings...),
+		"form": r.Form, "method": r.Method, "objective": number(r.Objective), "points": len(r.Points), "centre": map[string]float64{"n": n, "d": d},
+		"residual_rms": number(r.Residual), "residual_max": number(r.Worst), "warnings": append([]string{}, r.Warnings...),
 		"source": r.Source, "n_counts": r.Convention, "loss_unit": r.Unit, "resamples": len(r.Resamples),
 	}
-	ci := map[string][2]float64{}
+	ci := map[string][2]number{}
 	for _, e := range r.Estimates {
-		out[e.Name] = e.Value
-		if !math.IsNaN(e.Low) {
-			ci[e.Name] = [2]float64{e.Low, e.High}
+		out[e.Name] = number(e.Value)
+		if len(r.Resamples) > 0 {
+			ci[e.Name] = [2]number{number(e.Low), number(e.High)}
 		}
 	}
 	out["ci"] = ci
@@ -104,7 +108,7 @@ func (r *Report) Text(out io.Writer) error {
 		w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "run\tN\tD\tloss\tpredicted\terror\t")
 		for _, p := range r.HeldOut {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%.4f\t%.4f%s\t%+.2f%%\t\n", p.Name, units.Short(p.N), units.Short(p.D), p.Point.Loss, p.Predicted, interval(p.Low, p.High, " (%.4f to %.4f)"), 100*p.Error)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%.4f\t%.4f%s\t%+.2f%%\t\n", p.Name, units.Short(p.N), units.Short(p.D), p.Point.Loss, p.Predicted, interval(float64(p.Low), float64(p.High), " (%.4f to %.4f)"), 100*p.Error)
 		}
 		if err := w.Flush(); err != nil {
 			return err
