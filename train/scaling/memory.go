@@ -43,8 +43,8 @@ func EstimateMemory(m model.Config, grid mesh.Config, sequences int) Memory {
 	return e
 }
 
-// usable is the share of the memory of a device that a plan fills: what an estimate may be off by.
-const usable = 0.92
+// usable is the share of the memory of a device that a plan fills, as in pretrain plan.
+const usable = 0.9
 
 // devicesPerHost is how many share the fast links that tensor parallelism needs.
 const devicesPerHost = 8
