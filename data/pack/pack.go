@@ -159,7 +159,10 @@ func (r *Row) Read(c Corpus, segments []Segment, o Options) error {
 			if at+j < t {
 				r.Segments[at+j], r.Positions[at+j] = int32(i+1), int32(j)
 			}
-			if target := at + j - 1; target >= 0 && (j > 0 || !o.MaskBoundary) && (mask == nil || mask[at+j]) {
+			// The rest of a document that best_fit cut does not follow from what stands before it, and its first token is a target
+			// of the piece before.
+			follows := j > 0 || s.Offset == 0 && !o.MaskBoundary
+			if target := at + j - 1; target >= 0 && follows && (mask == nil || mask[at+j]) {
 				r.Loss[target] = 1
 			}
 		}

@@ -61,6 +61,18 @@ func TestFullRow(t *testing.T) {
 	}
 }
 
+// The rest of a document that was cut is not predicted from the document before it: its first token was a target already.
+func TestRestFollowsNothing(t *testing.T) {
+	r := pack.NewRow(4)
+	if err := r.Read(newCorpus(3, 9), []pack.Segment{{Doc: 0, Offset: 0, Len: 3}, {Doc: 1, Offset: 4, Len: 2}}, pack.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	want := &pack.Row{Tokens: []uint32{0, 1, 2, 1004, 1005}, Segments: []int32{1, 1, 1, 2}, Positions: []int32{0, 1, 2, 0}, Loss: []float32{1, 1, 0, 1}}
+	if diff := cmp.Diff(want, r); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 var errGone = errors.New("shard removed")
 
 type gone struct{ corpus }
