@@ -63,7 +63,12 @@ func (p *Program) buildForward(inputs []*g.Node) []*g.Node {
 // Diagnose measures a batch against the state, which stays as it is. It takes the time of a step and a half, and compiles
 // two or three programs the first time; with a micro-batch more of gradients than a step it may not fit the device.
 func (p *Program) Diagnose(s *State, batches []*feed.Batch) (d Diagnosis, err error) {
-	sums, err := p.sumGradients(s, batches)
+	placed, err := p.Place(batches)
+	if err != nil {
+		return d, err
+	}
+	defer placed.Free()
+	sums, err := p.sumGradients(s, placed)
 	if err != nil {
 		return d, err
 	}
@@ -79,10 +84,10 @@ func (p *Program) Diagnose(s *State, batches []*feed.Batch) (d Diagnosis, err er
 		return d, err
 	}
 	var squares []float64
-	for _, b := range batches {
+	for _, micro := range placed.micro {
 		var args []any
 		for d := range p.mesh.Devices() {
-			args = append(args, p.batchArgs(b, d)...)
+			args = append(args, micro[d]...)
 			for _, t := range s.on(d)[:p.layout.NumParams()] {
 				args = append(args, t)
 			}

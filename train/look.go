@@ -296,7 +296,7 @@ type looker struct {
 }
 
 // step makes a step of the run. A look takes two: the steps k·every and k·every+1. One that an interruption cuts in two is left out.
-func (l *looker) step(p *Program, s *State, step int64, batches []*feed.Batch, lr float64, limits spike.Limits) (StepMetrics, glimpse, error) {
+func (l *looker) step(p *Program, s *State, step int64, batch *Placed, lr float64, limits spike.Limits) (StepMetrics, glimpse, error) {
 	before := l.before
 	if before != nil && before.step != step-1 {
 		before.finalize() // the run went back
@@ -304,10 +304,11 @@ func (l *looker) step(p *Program, s *State, step int64, batches []*feed.Batch, l
 	}
 	first := due(l.every, step)
 	if !first && before == nil {
-		m, err := p.Step(s, batches, lr, limits)
+		m, err := p.Run(s, batch, lr, limits)
 		return m, glimpse{}, err
 	}
-	m, seen, now, err := p.lookStep(s, batches, lr, limits, before, first)
+	defer batch.Free()
+	m, seen, now, err := p.lookStep(s, batch.host, lr, limits, before, first)
 	if before != nil {
 		before.finalize()
 	}

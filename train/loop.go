@@ -12,8 +12,8 @@ import (
 
 // Train runs the loop to the last step or until ctx ends; either way the state is saved before it returns.
 //
-// The host is a step ahead of the device: while step s is computed, step s+1 is handed over with its batch, and only then
-// the loss of s is waited for and written down. The device stands still only where something needs the state itself
+// The host is a step ahead of the device: while step s is computed, the batch of step s+1 is put on the device and the step
+// handed over, and only then the loss of s is waited for and written down. The device stands still only where something needs the state itself
 // (validation, sample, save), or where a batch is late, which metrics show as data_wait_ms.
 func (r *Run) Train(ctx context.Context) error {
 	steps := r.Batches.Steps()
@@ -100,8 +100,9 @@ func (r *Run) Train(ctx context.Context) error {
 		}
 
 		// ---- the step ----
-		micro, waited, err := batches.Next()
+		batch, waited, err := r.next(batches)
 		if ctx.Err() != nil {
+			batch.Free()
 			continue // to save and return
 		}
 		if err != nil { // a broken shard: keep what was learnt
@@ -112,7 +113,7 @@ func (r *Run) Train(ctx context.Context) error {
 		}
 		step, lr, limits := r.Step, r.lr(r.Step), r.limits(r.Step)
 		device.work <- func() outcome {
-			m, seen, err := look.step(r.Program, r.State, step, micro, lr, limits)
+			m, seen, err := look.step(r.Program, r.State, step, batch, lr, limits)
 			return outcome{step: step, metrics: m, seen: seen, limits: limits, err: err, waited: waited}
 		}
 		if running { // the step before this one

@@ -109,6 +109,21 @@ func startDevice() *device {
 	return d
 }
 
+// next puts the next step's batch on the devices, and says how long that took, the wait for it included. With an error the batch
+// is empty.
+func (r *Run) next(batches *feed.Prefetch) (*Placed, time.Duration, error) {
+	began := time.Now()
+	micro, _, err := batches.Next()
+	if err != nil {
+		return new(Placed), 0, err
+	}
+	placed, err := r.Program.Place(micro)
+	if err != nil {
+		return new(Placed), 0, err
+	}
+	return placed, time.Since(began), nil
+}
+
 // stop waits for what is under way.
 func (d *device) stop() {
 	close(d.work)

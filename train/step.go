@@ -225,18 +225,24 @@ func (p *Program) buildApply(inputs []*g.Node) []*g.Node {
 	return p.update(inputs[0], inputs[1:1+n], inputs[1+n], inputs[2+n:])
 }
 
-// Step runs one training step on the devices and waits for it: batches are its micro-batches, of one shape. The state is
-// replaced: its old memory is given to the new. Beyond the limits the update is refused.
+// Step is Place and [Program.Run].
 func (p *Program) Step(s *State, batches []*feed.Batch, lr float64, limits spike.Limits) (StepMetrics, error) {
-	exec, inputs := p.step, make([][]any, p.mesh.Devices())
-	if len(batches) == 1 {
-		for d := range inputs {
-			inputs[d] = p.batchArgs(batches[0], d)
-		}
-	} else {
+	placed, err := p.Place(batches)
+	if err != nil {
+		return StepMetrics{}, err
+	}
+	return p.Run(s, placed, lr, limits)
+}
+
+// Run runs one training step on the devices and waits for it. The state is replaced: its old memory is given to the new; the
+// batch's is freed. Beyond the limits the update is refused.
+func (p *Program) Run(s *State, batch *Placed, lr float64, limits spike.Limits) (StepMetrics, error) {
+	defer batch.Free()
+	exec, inputs := p.step, batch.micro[0]
+	if len(batch.micro) > 1 {
 		exec = p.apply
 		var err error
-		if inputs, err = p.sumGradients(s, batches); err != nil {
+		if inputs, err = p.sumGradients(s, batch); err != nil {
 			return StepMetrics{}, err
 		}
 	}
@@ -282,7 +288,7 @@ func (p *Program) zeroGradients() []*tensors.Tensor {
 
 // sumGradients adds up what the micro-batches give: the loss terms and the gradient of each parameter, for each device,
 // to be donated to the next execution. The state stays as it is.
-func (p *Program) sumGradients(s *State, batches []*feed.Batch) ([][]any, error) {
+func (p *Program) sumGradients(s *State, batch *Placed) ([][]any, error) {
 	n, sums := p.layout.NumParams(), p.zeroGradients()
 	donated := make([][]any, p.mesh.Devices())
 	donate := func() (err error) {
@@ -293,13 +299,13 @@ func (p *Program) sumGradients(s *State, batches []*feed.Batch) ([][]any, error)
 		}
 		return nil
 	}
-	for _, b := range batches {
+	for _, micro := range batch.micro {
 		if err := donate(); err != nil {
 			return nil, err
 		}
 		var args []any
 		for d, own := range donated {
-			args = append(append(args, p.batchArgs(b, d)...), own...)
+			args = append(append(args, micro[d]...), own...)
 			for _, t := range s.on(d)[:n] {
 				args = append(args, t)
 			}
