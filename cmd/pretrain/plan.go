@@ -181,7 +181,11 @@ func (p plan) print(stdout io.Writer, r *configs.Resolved) error {
 		row("  data", "steps %d to %d, %s: %s", s.From, s.To, s.Stage, s.words)
 	}
 	for _, s := range p.Sources {
-		row("  "+s.Name, "%s tokens in %d documents; the run takes %s, %.3g epochs of at most %.3g", si(s.Tokens), s.Docs, si(s.Asked), s.Epochs, s.MaxEpochs)
+		fill := ""
+		if s.Fill < 1 {
+			fill = fmt.Sprintf("; %.3g%% of its rows is padding", 100*(1-s.Fill))
+		}
+		row("  "+s.Name, "%s tokens in %d documents; the run takes %s, %.3g epochs of at most %.3g%s", si(s.Tokens), s.Docs, si(s.Asked), s.Epochs, s.MaxEpochs, fill)
 	}
 	row("state", "%s: weights and optimizer in fp32", bytesText(p.StateBytes))
 	row("checkpoints", "%s on disk at most", bytesText(p.CheckpointBytes))
