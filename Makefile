@@ -2,7 +2,7 @@
 # run finds everything there. Needed beforehand: Go, Rust (cargo), a C compiler, make, python3. What is downloaded or built
 # lies in the user's cache and library folders; the checkout only gets bin/.
 .DEFAULT_GOAL := help
-.PHONY: help tools setup build quickstart test pure race lint bench golden clean
+.PHONY: help tools setup build quickstart test pure race lint bench bench-data golden clean
 
 # The packages that need neither cgo nor GoMLX, so that data work runs on any machine. data/stats/baseline links liblzma.
 PURE = $$(go list ./schedule/... ./data/... ./tokenizer ./internal/atomicfile ./internal/openai ./internal/prng ./internal/problem \
@@ -16,7 +16,7 @@ CACHE = $${PRETRAIN_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/pretrain}
 RUST = rust=$$(sh tokenizer/rust/build.sh) && export CGO_LDFLAGS="$$(go env CGO_LDFLAGS) '-L$$rust'" &&
 
 help: ## what there is to make
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 tools:
 	@ok=true; \
@@ -62,6 +62,12 @@ lint: tools ## vet and the linters of .golangci.yml, with the layer rules
 
 bench: setup ## benchmarks of the packages
 	@$(RUST) go test -run '^$$' -bench . -benchtime 1s ./...
+
+bench-data: build ## measure data preparation beside datatrove and fastText; DATA=FOLDER of JSON Lines, see bench/data/README.md
+	@[ -n "$(DATA)" ] || { echo "bench-data: DATA is missing; to mend it: make bench-data DATA=FOLDER, with the files that bench/data/README.md names" >&2; exit 2; }
+	@python3 -m venv "$(CACHE)/bench-data-venv"
+	@"$(CACHE)/bench-data-venv/bin/pip" install -q -r bench/data/requirements.txt
+	@PYTHON="$(CACHE)/bench-data-venv/bin/python" bench/data/run.sh "$(DATA)"
 
 golden: ## write bench/golden/data again, from its independent PyTorch implementation (5 GB of wheels the first time)
 	@python3 -m venv "$(CACHE)/golden-venv"

@@ -31,7 +31,8 @@ type Config struct {
 	// NGram is the number of consecutive words that are looked for; a CJK character counts as a word. Default 10 (Cosmopedia).
 	// An item shorter than that is looked for as a whole.
 	NGram int `yaml:"ngram" json:"ngram"`
-	// MinWords is the length from which on an item is looked for. Default 8: what is shorter ("2 + 2 =") is everywhere.
+	// MinWords is the length from which on an item is looked for. Default 10: what is shorter ("2 + 2 =", "Which of these is
+	// true?") is everywhere. The question of a multiple choice that is shorter is looked for together with its right choice.
 	MinWords int `yaml:"min_words" json:"min_words"`
 	// Overlap is the part of an item's n-grams that a document must hold to be contaminated by it. Default 60%: a quotation
 	// of half a question gives no answer, and a question with a typing error is still that question.
@@ -43,7 +44,7 @@ type Config struct {
 
 // Default looks for 10-grams, and drops at 60% of an item or 50 words in a row.
 func Default() Config {
-	return Config{Mode: data.Filter, NGram: 10, MinWords: 8, Overlap: 0.6, Run: 50}
+	return Config{Mode: data.Filter, NGram: 10, MinWords: 10, Overlap: 0.6, Run: 50}
 }
 
 // Validate reports every problem at once, as joined [problem.Problem] errors.

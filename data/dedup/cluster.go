@@ -53,7 +53,7 @@ const (
 )
 
 // Cluster is the third phase: documents that are duplicates, directly or through others, are one cluster, of which the best
-// document is kept. matched are the folders of all parts; out is a folder that exists and is empty. It takes some 50 bytes of
+// document is kept. matched are the folders of all parts; out is a folder that exists and is empty. It takes some 80 bytes of
 // memory for each document that has a duplicate.
 func (c Config) Cluster(ctx context.Context, signed, matched []string, out string) (Stats, error) {
 	f := forest{node: map[uint64]int{}}
