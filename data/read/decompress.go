@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"sync/atomic"
 
 	"github.com/klauspost/compress/gzip"
@@ -30,7 +29,7 @@ var errExpansion = fmt.Errorf("expands more than %d times: not text, or a decomp
 // content is a file's content, decompressed. It counts the bytes on both sides.
 type content struct {
 	io.Reader
-	file    *os.File
+	file    io.Closer
 	release func()
 	out     int64        // bytes handed out
 	in      atomic.Int64 // compressed bytes taken in; the decompressor may read in its own goroutine
@@ -39,7 +38,7 @@ type content struct {
 
 // open opens f for reading. Its Read fails where a compressed file is truncated, broken or a bomb; drop tells why.
 func (p *pass) open(f file) (*content, error) {
-	h, err := os.Open(f.path)
+	h, err := f.open(p.ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,7 +15,7 @@ import (
 
 // readParquet reads a file with one document a row, from the columns it needs only.
 func (p *pass) readParquet(f file) error {
-	h, err := os.Open(f.path)
+	h, err := f.openAt(p.ctx)
 	if err != nil {
 		return err
 	}
@@ -29,6 +28,9 @@ func (p *pass) readParquet(f file) error {
 	}
 	return err
 }
+
+// readBuffer is how much of a column is read at once: from an object store each reading is a request.
+const readBuffer = 1 << 20
 
 // corruptError separates what is wrong with a Parquet file from what the consumer of its documents says.
 type corruptError struct{ err error }
@@ -44,11 +46,11 @@ type table struct {
 	text, id, language, license, roles, contents *column
 }
 
-func (t *table) read(h *os.File) error {
+func (t *table) read(h io.ReaderAt) error {
 	var f *parquet.File
 	err := guard(func() (err error) {
 		// The page index and Bloom filters serve searches; reading from end to end needs neither.
-		f, err = parquet.OpenFile(h, t.file.size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+		f, err = parquet.OpenFile(h, t.file.size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true), parquet.ReadBufferSize(readBuffer))
 		return err
 	})
 	if err != nil {

@@ -13,7 +13,10 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"gocloud.dev/blob"
+
 	"pretrain/data"
+	"pretrain/data/hub"
 )
 
 // Source is a listed set of files. Opening reads no content; see [Source.Documents].
@@ -29,6 +32,8 @@ type file struct {
 	rel    string // relative to the source's folder, forward slashes: the document's Path, and the sort key
 	size   int64
 	format format
+	bucket *blob.Bucket // that holds it; nil: the file system
+	sum    []byte       // MD5 of an object, where its store says it
 }
 
 // ErrNoFiles is in the chain of [Open]'s error when a folder holds nothing that can be read.
@@ -42,6 +47,12 @@ func Open(ctx context.Context, spec Spec) (*Source, error) {
 	}
 	if spec.Path == GoStd {
 		return openGoStd(ctx, spec)
+	}
+	if strings.HasPrefix(spec.Path, hub.Scheme) {
+		return openHub(ctx, spec)
+	}
+	if isBucket(spec.Path) {
+		return openURL(ctx, spec)
 	}
 	// WalkDir does not follow a link at its root, and a data folder often is one.
 	root, err := filepath.EvalSymlinks(spec.Path)
@@ -59,29 +70,69 @@ func Open(ctx context.Context, spec Spec) (*Source, error) {
 		}
 		return &Source{spec: spec, files: []file{f}, bytes: f.size}, nil
 	}
-	s, seen, matched := &Source{spec: spec}, map[string]int{}, map[string]bool{}
-	err = walk(ctx, root, func(path, rel string, size int64) {
-		seen[extension(rel)]++
-		f := formatOf(rel)
-		if spec.names(rel, matched) {
-			s.add(file{path: path, rel: rel, size: size, format: max(f, text)})
-		} else if len(spec.Files) == 0 && f != unknown {
-			s.add(file{path: path, rel: rel, size: size, format: f})
-		}
-	}, nil)
+	s := newListing(spec)
+	err = walk(ctx, root, func(path, rel string, size int64) { s.consider(file{path: path, rel: rel, size: size}) }, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open source %s: %w", spec.Path, err)
 	}
-	for _, pattern := range spec.Files {
-		if !matched[pattern] {
-			return nil, fmt.Errorf("open source %s: %w: nothing matches files: %s", spec.Path, ErrNoFiles, pattern)
+	return s.source()
+}
+
+// openHub fetches a data set and opens its folder.
+func openHub(ctx context.Context, spec Spec) (*Source, error) {
+	d, err := hub.Parse(spec.Path)
+	if err != nil {
+		return nil, fmt.Errorf("open source: %w", err)
+	}
+	if spec.CacheDir == "" {
+		return nil, fmt.Errorf("open source %s: there is no folder to keep it in", spec.Path)
+	}
+	matched := map[string]bool{}
+	spec.Path, err = hub.Client{}.Fetch(ctx, d, spec.CacheDir, func(path string) bool {
+		rel := strings.TrimPrefix(strings.TrimPrefix(path, d.Folder), "/")
+		return spec.names(rel, matched) || len(spec.Files) == 0 && formatOf(rel) != unknown
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return Open(ctx, spec)
+}
+
+// listing chooses the files of a source.
+type listing struct {
+	*Source
+	seen    map[string]int  // extensions
+	matched map[string]bool // patterns of Spec.Files
+}
+
+func newListing(spec Spec) listing {
+	return listing{&Source{spec: spec}, map[string]int{}, map[string]bool{}}
+}
+
+// consider takes a file, if it is one to be read.
+func (l listing) consider(f file) {
+	l.seen[extension(f.rel)]++
+	f.format = formatOf(f.rel)
+	if l.spec.names(f.rel, l.matched) {
+		f.format = max(f.format, text)
+		l.add(f)
+	} else if len(l.spec.Files) == 0 && f.format != unknown {
+		l.add(f)
+	}
+}
+
+// source is what was taken, sorted.
+func (l listing) source() (*Source, error) {
+	for _, pattern := range l.spec.Files {
+		if !l.matched[pattern] {
+			return nil, fmt.Errorf("open source %s: %w: nothing matches files: %s", l.spec.Path, ErrNoFiles, pattern)
 		}
 	}
-	if len(s.files) == 0 {
-		return nil, fmt.Errorf("open source %s: %w: the folder has %s; name others with files: [\"*.ext\"]", spec.Path, ErrNoFiles, describe(seen))
+	if len(l.files) == 0 {
+		return nil, fmt.Errorf("open source %s: %w: the folder has %s; name others with files: [\"*.ext\"]", l.spec.Path, ErrNoFiles, describe(l.seen))
 	}
-	s.sort()
-	return s, nil
+	l.sort()
+	return l.Source, nil
 }
 
 func (s *Source) add(f file) {

@@ -36,7 +36,8 @@ const (
 
 // Spec says what to read and how. Start from [Default].
 type Spec struct {
-	// Path is a file, a folder (read with everything below it, hidden files left out), or [GoStd].
+	// Path is a file, a folder (read with everything below it, hidden files left out), [GoStd], a data set of a Hugging Face hub
+	// (hf://datasets/OWNER/NAME, see package hub), or the URL of an object store (s3://bucket/folder).
 	Path string `yaml:"path"`
 	// Name is the source's name in reports. Default: the last element of Path.
 	Name string `yaml:"name"`
@@ -60,6 +61,8 @@ type Spec struct {
 	OnBad Policy `yaml:"on_bad"`
 	// MaxDocument bounds one line or text file. Default 100 MiB: above that it is a broken file, and memory is finite.
 	MaxDocument units.Bytes `yaml:"max_document"`
+	// CacheDir is where data sets of a hub are kept.
+	CacheDir string `yaml:"-"`
 	// GoRoot is the Go installation that go:std reads. Default: what `go env GOROOT` says.
 	GoRoot string `yaml:"goroot"`
 }
