@@ -258,3 +258,16 @@ func TestValues(t *testing.T) {
 		}
 	}
 }
+
+// Every embedded configuration of data preparation loads.
+func TestPreparations(t *testing.T) {
+	names := PreparationNames()
+	if len(names) < 3 {
+		t.Errorf("only %v", names)
+	}
+	for _, name := range names {
+		if c, err := LoadPreparation(name, nil); err != nil || len(c.Sources) == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

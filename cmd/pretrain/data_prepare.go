@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"text/tabwriter"
 
 	"pretrain/configs"
@@ -46,6 +47,11 @@ result does not depend on the number of workers. Several machines that share the
 			if o.Tokenizer, err = preparationTokenizer(c.Tokenizer); err != nil {
 				return err
 			}
+			cache, err := cacheDir()
+			if err != nil {
+				return err
+			}
+			o.CacheDir = filepath.Join(cache, "hub")
 			console := metrics.NewConsole(stderr)
 			bars := stepBars{console: console}
 			o.Progress = bars.show
@@ -95,7 +101,7 @@ func printFunnel(w io.Writer, r *pipeline.Report, output string) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "shards: %s/shards\n", output)
+	_, err := fmt.Fprintf(w, "shards: %s/shards\nreport: %[1]s/report/all/report.html\n", output)
 	return err
 }
 

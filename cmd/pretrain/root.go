@@ -58,6 +58,7 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 		newPlan(stdout, stderr),
 		newData(
 			newDataPrepare(stdout, stderr),
+			newDataReport(stdout),
 			newDataInspect(stdout, stderr),
 			newDataTrainClassifier(stdout, stderr),
 			newDataLabels(stdout),

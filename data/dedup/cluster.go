@@ -19,6 +19,9 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
+// StatsFile is the name of a file with [Stats], beside the verdicts.
+const StatsFile = "clusters.json"
+
 // Stats says what was found. As clusters.json it lies beside the verdicts.
 type Stats struct {
 	Documents  int64 `json:"documents"`  // in all
@@ -47,7 +50,7 @@ type Cluster struct {
 }
 
 const (
-	statsFile = "clusters.json"
+	statsFile = StatsFile
 	largest   = 20
 	samples   = 10
 )

@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 
 	"pretrain/data"
+	"pretrain/data/decontam"
 	"pretrain/data/exec"
+	"pretrain/data/extract"
 	"pretrain/data/funnel"
 	"pretrain/data/lm"
 	"pretrain/data/pii"
@@ -59,6 +61,9 @@ func (c *chain) pass(d *data.Document) bool {
 		}
 		if reason != "" {
 			c.counts.Drop(c.first+i, d, reason, detail)
+			if task := d.TextOf(taskLabel); task != "" && reason == decontam.Contaminated {
+				c.counts.Note(taskLabel, task)
+			}
 			return false
 		}
 		after := d.Bytes()
@@ -83,8 +88,8 @@ func (p *preparation) clean(ctx context.Context) ([]exec.Done, error) {
 // cleanKey is all that decides how the files of a source are cleaned.
 func (p *preparation) cleanKey(source string) string {
 	spec := p.spec(source)
-	spec.Path = ""
-	keys := []any{spec, p.Sources[source].domain(), p.Clean, p.Language, p.Quality, p.PII, p.sensitive.Key(), p.judges.keys}
+	spec.Path, spec.CacheDir = "", ""
+	keys := []any{spec, p.Sources[source].domain(), p.Sources[source].Format, p.Clean, p.Language, p.Quality, p.PII, p.sensitive.Key(), p.judges.keys}
 	if p.judged(source) {
 		keys = append(keys, p.model.Key())
 	}
@@ -98,12 +103,14 @@ func (p *preparation) links(source string) ([]link, error) {
 	if err != nil {
 		return nil, err
 	}
-	links := []link{{"clean", func() data.Step { return mend }}}
+	var links []link
 	add := func(name string, on bool, make data.Factory) {
 		if on {
 			links = append(links, link{name, make})
 		}
 	}
+	add("extract", s.Format == HTML, extract.Step)
+	add("clean", true, func() data.Step { return mend })
 	q, words, rules := p.Quality, new(quality.Words), s.domain() == Text && s.Format != Chat
 	add("language", p.Language.Mode != data.Off && s.domain() != Code, p.detector.Step)
 	add("gopher", q.Gopher.Mode != data.Off && rules, func() data.Step { return q.Gopher.Step(q.Units, words) })

@@ -66,9 +66,12 @@ type Config struct {
 
 // Source is one kind of raw material.
 type Source struct {
-	// Path is a file, a folder (read with everything below it) or go:std.
+	// Path is a file, a folder (read with everything below it), go:std, a data set of a Hugging Face hub
+	// (hf://datasets/OWNER/NAME[@REVISION][/FOLDER]; HF_TOKEN for private ones), or a folder of an object store (s3://bucket/folder and
+	// the other URLs of gocloud.dev/blob whose drivers are built in).
 	Path string `yaml:"path"`
-	// Format is text, or chat for conversations, whose records hold messages. Default text.
+	// Format is text, html for pages whose main text is to be found, or chat for conversations, whose records hold messages. A folder of
+	// pages is read with files: ["*.html"]. Default text.
 	Format Format `yaml:"format"`
 	// Domain is text, code or math. The rules of quality and language are for text. Default text.
 	Domain Domain `yaml:"domain"`
@@ -95,6 +98,7 @@ type Format string
 // The formats.
 const (
 	PlainText Format = "text"
+	HTML      Format = "html"
 	Chat      Format = "chat"
 )
 
@@ -159,7 +163,7 @@ func (c Config) Validate() error {
 		s, key := c.Sources[name], "sources."+name
 		p.Check(nameStyle.MatchString(name), key, name, "a name of letters, digits, dots, dashes and underscores: it is a folder's")
 		p.Check(s.Path != "", key+".path", `""`, "a file, a folder or %s", read.GoStd)
-		p.Check(slices.Contains([]Format{"", PlainText, Chat}, s.Format), key+".format", s.Format, "%s or %s", PlainText, Chat)
+		p.Check(slices.Contains([]Format{"", PlainText, HTML, Chat}, s.Format), key+".format", s.Format, "%s, %s or %s", PlainText, HTML, Chat)
 		p.Check(slices.Contains([]Domain{"", Text, Code, Math}, s.Domain), key+".domain", s.Domain, "%s, %s or %s", Text, Code, Math)
 	}
 	p.Check(c.Read.Encoding == read.UTF8 || c.Read.Encoding == read.Detect, "read.encoding", c.Read.Encoding, "%s or %s", read.Detect, read.UTF8)

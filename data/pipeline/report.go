@@ -2,23 +2,35 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
+	"pretrain/data/dedup"
 	"pretrain/data/exec"
 	"pretrain/data/funnel"
 )
 
 const (
-	reportDir  = "report"
+	reportStep = "report"
 	reportName = "funnel.json"
+	pageName   = "report.html"
 )
 
 // Report is the account of a preparation.
 type Report struct {
 	// Sources in the order of their names.
 	Sources []SourceReport `json:"sources"`
+	// Duplicates is what deduplication found; nil where it did not run.
+	Duplicates *dedup.Stats `json:"duplicates,omitempty"`
+}
+
+// ReadReport reads the report of a preparation from its output folder. Errors name the file.
+func ReadReport(output string) (*Report, error) {
+	r := new(Report)
+	return r, readJSON(filepath.Join(output, reportStep, "all", reportName), r)
 }
 
 // SourceReport is the account of one source.
@@ -43,8 +55,11 @@ func part(c exec.Counts, name string) Part {
 }
 
 // report adds up the accounts of all files.
-func (p *preparation) report(ctx context.Context, cleaned, finished, shards []exec.Done) (*Report, error) {
+func (p *preparation) report(ctx context.Context, verdicts *exec.Done, cleaned, finished, shards []exec.Done) (*Report, error) {
 	t := exec.Task{Name: "all"}
+	if verdicts != nil {
+		t.Inputs = append(t.Inputs, verdicts.Input())
+	}
 	for _, list := range [][]exec.Done{cleaned, finished} {
 		for _, d := range list {
 			in, _ := d.File(countsName)
@@ -62,17 +77,26 @@ func (p *preparation) report(ctx context.Context, cleaned, finished, shards []ex
 			r.Sources = append(r.Sources, s)
 			return addCounts(s.Counts, inputs, cleaned, finished)
 		})
+		if err == nil && verdicts != nil {
+			r.Duplicates = new(dedup.Stats)
+			err = readJSON(filepath.Join(verdicts.Dir, dedup.StatsFile), r.Duplicates)
+		}
 		if err != nil {
 			return nil, err
 		}
-		return nil, writeJSON(filepath.Join(dir, reportName), r)
+		if err := writeJSON(filepath.Join(dir, reportName), r); err != nil {
+			return nil, err
+		}
+		page, err := os.Create(filepath.Join(dir, pageName))
+		if err != nil {
+			return nil, err
+		}
+		return nil, errors.Join(r.HTML(page), page.Close())
 	}
-	done, err := p.runner.Run(ctx, exec.Step{Name: reportDir, Key: keyOf(version), Tasks: []exec.Task{t}})
-	if err != nil {
+	if _, err := p.runner.Run(ctx, exec.Step{Name: reportStep, Key: keyOf(version, pageText), Tasks: []exec.Task{t}}); err != nil {
 		return nil, err
 	}
-	r := new(Report)
-	return r, readJSON(filepath.Join(done[0].Dir, reportName), r)
+	return ReadReport(p.Output)
 }
 
 // addCounts adds the accounts of some inputs.

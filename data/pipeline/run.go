@@ -29,6 +29,8 @@ type Options struct {
 	Tokenizer prepare.Tokenizer
 	// Workers, Rank and Ranks are as in [exec.Runner].
 	Workers, Rank, Ranks int
+	// CacheDir is where data sets of a hub are kept.
+	CacheDir string
 	// Progress is told of each finished task; one call at a time. May be nil.
 	Progress func(exec.Progress)
 	// Waiting is called when another process has this rank's lock. May be nil.
@@ -127,7 +129,9 @@ func (in input) inputs() []exec.Input {
 // list finds the raw files and hashes them.
 func (p *preparation) list(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(p.Sources)) {
-		files, err := read.Open(ctx, p.spec(name))
+		spec := p.spec(name)
+		spec.CacheDir = p.opt.CacheDir
+		files, err := read.Open(ctx, spec)
 		if err != nil {
 			return fmt.Errorf("sources.%s: %w", name, err)
 		}
@@ -205,7 +209,7 @@ func (p *preparation) run(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.report(ctx, cleaned, finished, shards)
+	return p.report(ctx, c.verdicts, cleaned, finished, shards)
 }
 
 // guard turns a panic of f into an error: a document must not end the program, whatever a library makes of it.

@@ -51,7 +51,10 @@ func isPunctuation(r rune) bool { return r < 160 || punctuations[r] }
 var abbreviations = words(`a.m. Adm. Bros. co. Co. Corp. D.C. Dr. e.g. E.g. E.G. Gen. Gov. i.e. I.e. I.E. Inc. Jr. Ltd. Md. Messrs. Mo. Mont. Mr. Mrs. Ms.
 	p.m. Ph.D. Prof. Rep. Rev. Sen. St. vs. v.s. Mt. Ak. Ala. Apr. Ariz. Ark. Aug. Calif. Colo. Conn. Dec. Del. Feb. Fla. Ga. Ia. Id. Ill. Ind. Jan. Jul.
 	Jun. Kan. Kans. Ky. La. Mar. Mass. Mich. Minn. Miss. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa. Sep. Sept. Tenn. Va. Wash. Wis. N.C. N.D. N.H. N.J. N.M.
-	N.Y. S.C. and/or ma'am o'clock O'clock`)
+	N.Y. S.C. and/or ma'am o'clock O'clock :) :( :D ;) ): (: [: :] :/ :P =) :-) :-( ;-) <3`)
+
+// pronouns are what the verbs of contractions follow.
+var pronouns = words("i you he she it we they who what when where why how there that this these those")
 
 func words(s string) map[string]bool {
 	m := map[string]bool{}
@@ -69,6 +72,9 @@ func exception(chunk string) int {
 	if len(chunk) == 2 && chunk[1] == '.' && 'a' <= chunk[0] && chunk[0] <= 'z' || abbreviations[chunk] {
 		return 0
 	}
+	if chunk == "cannot" {
+		return len("can")
+	}
 	at := strings.LastIndexAny(chunk, "'’")
 	if at <= 0 {
 		return -1
@@ -84,7 +90,9 @@ func exception(chunk string) int {
 			return at - 1
 		}
 	case "ll", "ve", "re", "d", "m":
-		return at
+		if pronouns[strings.ToLower(before)] {
+			return at
+		}
 	}
 	return -1
 }
@@ -93,6 +101,8 @@ func exception(chunk string) int {
 func prefix(chunk string) int {
 	c := chunk[0]
 	switch {
+	case strings.HasPrefix(chunk, "''"):
+		return 2
 	case c >= utf8.RuneSelf:
 		if strings.HasPrefix(chunk, "……") {
 			return len("……")
@@ -136,6 +146,8 @@ func suffix(chunk string) int {
 		return 0
 	}
 	switch {
+	case strings.HasSuffix(chunk, "''"):
+		return 2
 	case c == '.':
 		if last == 0 {
 			return 0

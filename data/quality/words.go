@@ -161,14 +161,18 @@ func (w *Words) cutWords() {
 			i += n
 			continue
 		}
-		start, plain := i, true
+		start, plain, digits := i, true, 0
 		for i < len(text) {
 			c := text[i]
 			if c < utf8.RuneSelf {
 				if asciiSpace[c] {
 					break
 				}
-				plain = plain && (isASCIILetter(c) || '0' <= c && c <= '9')
+				if '0' <= c && c <= '9' {
+					digits++
+				} else {
+					plain = plain && isASCIILetter(c)
+				}
 				i++
 				continue
 			}
@@ -179,7 +183,7 @@ func (w *Words) cutWords() {
 			plain = plain && unicode.IsLetter(r)
 			i += n
 		}
-		if plain {
+		if plain && (digits == 0 || digits == i-start) && w.text[start:i] != "cannot" {
 			w.add(start, i)
 		} else {
 			w.cutChunk(start, i)
@@ -220,7 +224,7 @@ func (w *Words) cutChunk(start, end int) {
 // cutInfixes cuts at hyphens, slashes, ellipses and the like between letters.
 func (w *Words) cutInfixes(start, end int) {
 	chunk := w.text[start:end]
-	if strings.Contains(chunk, "://") || strings.HasPrefix(chunk, "www.") {
+	if isURL(chunk) || w.units == Char && strings.Contains(chunk, "://") {
 		w.add(start, end)
 		return
 	}
@@ -242,4 +246,14 @@ func (w *Words) cutInfixes(start, end int) {
 	if from < len(chunk) {
 		w.add(start+from, end)
 	}
+}
+
+// isURL reports whether a piece is one, and so stays whole.
+func isURL(chunk string) bool {
+	for _, scheme := range []string{"http://", "https://", "ftp://", "www."} {
+		if strings.HasPrefix(chunk, scheme) {
+			return true
+		}
+	}
+	return false
 }
