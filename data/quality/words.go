@@ -251,7 +251,7 @@ func (w *Words) cutInfixes(start, end int) {
 // isURL reports whether a piece is one, and so stays whole.
 func isURL(chunk string) bool {
 	for _, scheme := range []string{"http://", "https://", "ftp://", "www."} {
-		if strings.HasPrefix(chunk, scheme) {
+		if len(chunk) > len(scheme) && strings.EqualFold(chunk[:len(scheme)], scheme) {
 			return true
 		}
 	}
