@@ -73,7 +73,8 @@ type Runner struct {
 	Poll time.Duration
 	// FS is the disk by default; tests crash it.
 	FS vfs.FS
-	// Progress is told of each finished task and, at the barrier, how many are left to others; one call at a time. May be nil.
+	// Progress is told when a step begins, of each finished task and, at the barrier, how many are left to others; one call at a
+	// time. May be nil.
 	Progress func(Progress)
 
 	mu sync.Mutex
@@ -82,7 +83,7 @@ type Runner struct {
 // Progress is how far a step is.
 type Progress struct {
 	Step        string
-	Task        string // that has just finished; "" at the barrier
+	Task        string // that has just finished; "" at the beginning and at the barrier
 	Done, Total int    // tasks of all ranks
 	Cached      bool   // the task had been done before
 }
@@ -161,6 +162,9 @@ func (r *Runner) Run(ctx context.Context, s Step) ([]Done, error) {
 	}
 	if err := r.sweep(dir, s); err != nil {
 		return nil, fmt.Errorf("remove what an earlier run left in %s: %w", dir, err)
+	}
+	if r.Progress != nil {
+		r.Progress(Progress{Step: s.Name, Total: len(s.Tasks)})
 	}
 	done := make([]Done, len(s.Tasks))
 	finished, err := r.own(ctx, dir, s, done)

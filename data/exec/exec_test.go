@@ -177,7 +177,7 @@ func TestBarrierStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c := &chain{fsys: vfs.NewCrashableMem(), texts: []string{"a", "b"}}
 	waiting := func(p exec.Progress) {
-		if p.Task == "" {
+		if p.Task == "" && p.Done > 0 {
 			cancel()
 		}
 	}

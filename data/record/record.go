@@ -6,7 +6,6 @@ package record
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -144,17 +143,6 @@ func read(path string, yield func(data.Document) bool) error {
 			return nil
 		}
 	}
-}
-
-func parse(text []byte) (data.Document, error) {
-	var l line
-	if err := json.Unmarshal(text, &l); err != nil {
-		return data.Document{}, err
-	}
-	return data.Document{
-		ID: l.ID, Text: l.Text, Messages: l.Messages, Source: l.Source, Path: l.Path, Line: l.Line,
-		Attributes: data.Attributes{Language: l.Language, License: l.License, Tags: l.Attributes},
-	}, nil
 }
 
 const hex = "0123456789abcdef"
