@@ -2,8 +2,8 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"pretrain/data/pipeline"
@@ -28,8 +28,10 @@ figures are distributed, clusters of duplicates and contamination besides.`,
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			r, err := pipeline.ReadReport(args[0])
-			if err != nil {
-				return fmt.Errorf("%w: is %s the output of pretrain data prepare?", err, args[0])
+			if errors.Is(err, fs.ErrNotExist) {
+				return usagef("%s is not the output of a finished pretrain data prepare: %w", args[0], err)
+			} else if err != nil {
+				return err
 			}
 			if page != "" {
 				f, err := os.Create(page)
