@@ -67,7 +67,7 @@ bench-data: build ## measure data preparation beside datatrove and fastText; DAT
 	@[ -n "$(DATA)" ] || { echo "bench-data: DATA is missing; to mend it: make bench-data DATA=FOLDER, with the files that bench/data/README.md names" >&2; exit 2; }
 	@python3 -m venv "$(CACHE)/bench-data-venv"
 	@"$(CACHE)/bench-data-venv/bin/pip" install -q -r bench/data/requirements.txt
-	@PYTHON="$(CACHE)/bench-data-venv/bin/python" bench/data/run.sh "$(DATA)"
+	@$(RUST) PYTHON="$(CACHE)/bench-data-venv/bin/python" bench/data/run.sh "$(DATA)"
 
 golden: ## write bench/golden/data again, from its independent PyTorch implementation (5 GB of wheels the first time)
 	@python3 -m venv "$(CACHE)/golden-venv"

@@ -7,6 +7,15 @@ python=${PYTHON:-python3}
 at() { for f in "$@"; do echo "$data/$f.jsonl.zst"; done; }
 run() { CGO_ENABLED=0 go run "$@"; }
 
+echo "# The whole chain, step by step, on one core"
+GOMAXPROCS=1 RAYON_NUM_THREADS=1 go run ./bench/data/chain -data "$data"
+echo "# The rules and the masking of private data beside datatrove"
+GOMAXPROCS=1 run ./bench/data/rules speed $(at en-openstax-cc-by)
+"$python" bench/data/datatrove_chain.py --data "$data"
+echo "# The verdicts of the rules beside datatrove's"
+verdicts=$(mktemp); trap 'rm -f "$verdicts"' EXIT
+"$python" bench/data/datatrove_rules.py --data "$data" --out "$verdicts"
+run ./bench/data/rules "$verdicts"
 echo "# Deduplication beside datatrove"
 bench/data/dedup.sh "$data"
 echo "# Injected near-duplicates"
