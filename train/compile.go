@@ -57,3 +57,16 @@ func (p *Program) Compile(sequences, seqLen int, accumulate bool) ([]*g.Graph, e
 	})
 	return []*g.Graph{sum, update}, err
 }
+
+// StateBytes are the bytes of parameters and of the rest of the state, the optimizer's, on each device.
+func (p *Program) StateBytes() (params, optimizer int64) {
+	for i, spec := range p.layout.Specs {
+		n := p.mesh.ShardShape(spec.value(), 0).ByteSize()
+		if i < p.layout.NumParams() {
+			params += n
+		} else {
+			optimizer += n
+		}
+	}
+	return params, optimizer
+}

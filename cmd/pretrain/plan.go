@@ -10,6 +10,7 @@ import (
 
 	"pretrain/configs"
 	"pretrain/data/mix"
+	"pretrain/internal/gpu"
 	"pretrain/model"
 	"pretrain/schedule"
 	"pretrain/train"
@@ -34,6 +35,8 @@ type plan struct {
 	// Sources is what the run takes from each of them; only with --data.
 	Sources []mix.SourcePlan `json:"sources,omitempty"`
 	Seconds float64          `json:"seconds,omitempty"`
+	// Memory is what each device needs; only with --memory or --device.
+	Memory *memoryPlan `json:"memory,omitempty"`
 }
 
 type batchStep struct {
@@ -59,16 +62,20 @@ type stageSpan struct {
 
 func newPlan(stdout, stderr io.Writer) *cobra.Command {
 	var f configFlags
-	var asJSON, withData bool
+	var asJSON, withData, withMemory bool
 	var speed float64
-	var svg string
+	var svg, device, spec string
 	cmd := &cobra.Command{
 		Use: "plan --config NAME_OR_FILE", Short: "Say what a run will take: parameters, FLOPs, steps, phases, disk, hours", Args: noArgs,
 		Long: `Say what a run will take, without training and without its data being there. With --data also what each stage takes from each
 source, in tokens and epochs; raw data is prepared first, where it is not yet. A source that would be read more often than its
-max_epochs is an error, as it is in training.`,
+max_epochs is an error, as it is in training. With --memory the training programs are compiled, for the devices of train.mesh, but
+not run, and the compiler's account of their memory is given, with the largest micro-batch that fits; --device names another device
+to fit it on.`,
 		Example: `  pretrain plan --config 2b --tokens-per-second 1.2e6
   pretrain plan --config my.yaml --data
+  pretrain plan --config quickstart --device 4090
+  pretrain plan --config 2b --memory --backend cpu,devices=8 --set train.mesh.fsdp=8 --set batch.micro_batch=8
   pretrain plan --config quickstart --set schedule.kind=wcsd --svg DIR`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			load := configs.LoadWithoutFiles
@@ -85,6 +92,11 @@ max_epochs is an error, as it is in training.`,
 					return err
 				}
 			}
+			if withMemory || device != "" {
+				if p.Memory, err = planMemory(r, spec, device, stderr); err != nil {
+					return err
+				}
+			}
 			if svg != "" {
 				if err := p.curves(r).write(svg); err != nil {
 					return err
@@ -98,6 +110,9 @@ max_epochs is an error, as it is in training.`,
 	}
 	f.add(cmd)
 	cmd.Flags().Float64Var(&speed, "tokens-per-second", 0, "measured or hoped-for speed of all devices together, to give hours")
+	cmd.Flags().BoolVar(&withMemory, "memory", false, "compile the training programs, and say what they take of each device's memory")
+	cmd.Flags().StringVar(&device, "device", "", "with --memory, the GPU to fit it on: "+strings.Join(gpu.Keys(), ", "))
+	cmd.Flags().StringVar(&spec, "backend", "", "with --memory, the backend whose compiler is asked (default: as in training)")
 	cmd.Flags().StringVar(&svg, "svg", "", "also draw learning rate, batch and mixture over the run, as SVG files in this `folder`")
 	cmd.Flags().BoolVar(&withData, "data", false, "open the data, and say what is taken from each source")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as one JSON object")
@@ -188,6 +203,9 @@ func (p plan) print(stdout io.Writer, r *configs.Resolved) error {
 		row("  "+s.Name, "%s tokens in %d documents; the run takes %s, %.3g epochs of at most %.3g%s", si(s.Tokens), s.Docs, si(s.Asked), s.Epochs, s.MaxEpochs, fill)
 	}
 	row("state", "%s: weights and optimizer in fp32", bytesText(p.StateBytes))
+	if p.Memory != nil {
+		p.Memory.print(row)
+	}
 	row("checkpoints", "%s on disk at most", bytesText(p.CheckpointBytes))
 	if p.Seconds > 0 {
 		row("time", "%s", time.Duration(p.Seconds*1e9).Round(time.Second))

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"pretrain/configs"
+	"pretrain/internal/backend"
+	"pretrain/internal/gpu"
+	"pretrain/model"
+	"pretrain/train"
+	"pretrain/train/loss"
+	"pretrain/train/mesh"
+)
+
+// memoryPlan is what training takes of each device's memory, in bytes, by the account of the compiler that was asked.
+type memoryPlan struct {
+	// Compiler is the platform whose compiler was asked, Devices the number of devices it compiled for.
+	Compiler string `json:"compiler"`
+	Devices  int    `json:"devices"`
+	// MicroBatch is the number of sequences it is for, on all devices together.
+	MicroBatch int64 `json:"micro_batch"`
+	Parameters int64 `json:"parameters_bytes"`
+	Optimizer  int64 `json:"optimizer_bytes"`
+	// Activations grow with the micro-batch; Temporaries, such as gradients and workspace, do not.
+	Activations int64 `json:"activations_bytes"`
+	Temporaries int64 `json:"temporaries_bytes"`
+	Peak        int64 `json:"peak_bytes"`
+	// Device is what --device names, with its memory; Usable is what of it a run can have.
+	Device  string `json:"device,omitempty"`
+	Memory  int64  `json:"device_bytes,omitempty"`
+	Usable  int64  `json:"usable_bytes,omitempty"`
+	Fits    bool   `json:"fits"`
+	Largest int64  `json:"largest_micro_batch"` // that fits and divides the batch; 0: none does
+}
+
+// usableShare of a device's memory is a run's: the driver, its context and the gaps between buffers take the rest.
+const usableShare = 0.9
+
+// memoryPlanner compiles a run's programs for one micro-batch or another.
+type memoryPlanner struct {
+	run       *configs.Resolved
+	program   *train.Program
+	mesh      *mesh.Mesh
+	optimizer int64 // bytes on each device
+}
+
+// planMemory compiles what the run would run, without running it. device may be "".
+func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*memoryPlan, error) {
+	var target gpu.GPU
+	if device != "" {
+		var err error
+		if target, err = gpu.ByKey(device); err != nil {
+			return nil, usageError{fmt.Errorf("--device: %w", err)}
+		}
+	}
+	be, info, err := backend.Open(spec, backend.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer be.Finalize()
+	m, err := mesh.New(be, r.Run.Train.Mesh)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	config := r.Run.Model
+	if config.VocabSize == 0 {
+		config.VocabSize = r.Run.Tokenizer.VocabSize
+	}
+	numerics := model.NumericsFor(be, r.Run.Train.Precision)
+	if r.Run.Train.Attention == model.AttentionDecomposed {
+		numerics = numerics.Decomposed()
+	}
+	decoder := model.Decoder{Config: config, Numerics: numerics, Remat: r.Run.Train.Remat}
+	head := loss.Head{Numerics: numerics, SoftCap: config.LogitSoftCap, ZLoss: r.Run.Loss.ZLoss, ChunkTokens: r.Run.Loss.ChunkTokens}
+	program, err := train.NewProgram(m, decoder, head, r.Run.Optimizer)
+	if err != nil {
+		return nil, err
+	}
+	defer program.Finalize()
+	params, optimizer := program.StateBytes()
+	p := &memoryPlanner{r, program, m, optimizer}
+
+	out := &memoryPlan{
+		Compiler: info.Platform, Devices: m.Devices(), MicroBatch: r.Derived.MicroBatch, Parameters: params, Optimizer: optimizer,
+		Memory: info.Devices[0].MemoryBytes, Device: info.Devices[0].Kind,
+	}
+	if device != "" {
+		out.Device, out.Memory = target.Name, int64(target.Bytes())
+		if info.Platform != "cuda" {
+			fmt.Fprintf(stderr, "note: compiled for %s: a GPU's compiler fuses otherwise, and has kernels for attention; ask on the GPU for what it takes\n", info.Platform)
+		}
+	}
+	out.Usable = int64(usableShare * float64(out.Memory))
+	accumulate := p.accumulates(out.MicroBatch)
+	if out.Peak, err = p.peak(out.MicroBatch, accumulate); err != nil {
+		return nil, err
+	}
+	// Another size says what of it grows with the micro-batch.
+	parts := int64(m.BatchParts())
+	other := max(parts, out.MicroBatch/2/parts*parts)
+	if other == out.MicroBatch {
+		other = 2 * out.MicroBatch
+	}
+	peak, err := p.peak(other, accumulate) // of the same programs
+	if err != nil {
+		return nil, err
+	}
+	slope := float64(out.Peak-peak) / float64(out.MicroBatch-other)
+	out.Activations = int64(slope * float64(out.MicroBatch))
+	out.Temporaries = out.Peak - out.Parameters - out.Optimizer - out.Activations
+	out.Fits = out.Peak <= out.Usable
+	out.Largest, err = p.largest(out.Usable, out.Peak, out.MicroBatch, slope)
+	return out, err
+}
+
+// accumulates says whether a batch is several micro-batches of so many sequences.
+func (p *memoryPlanner) accumulates(sequences int64) bool {
+	return p.run.Derived.SequencesPerStep > sequences
+}
+
+// peak is the memory of each device while training on micro-batches of so many sequences.
+func (p *memoryPlanner) peak(sequences int64, accumulate bool) (int64, error) {
+	graphs, err := p.program.Compile(int(sequences), p.run.Run.Model.MaxSeqLen, accumulate)
+	if err != nil {
+		return 0, err
+	}
+	most := int64(0)
+	for i, gr := range graphs {
+		m, known := backend.MemoryOf(gr)
+		if !known {
+			return 0, usagef("the backend does not say what a program takes: use --backend cpu or cuda")
+		}
+		peak := m.Peak()
+		if accumulate && i == 0 {
+			peak += p.optimizer // which is there, too, and no input of it
+		}
+		most = max(most, peak)
+	}
+	return most, nil
+}
+
+// largest is the largest micro-batch that divides the batch and fits, found by the slope and then compiled to be sure.
+func (p *memoryPlanner) largest(usable, peak, at int64, slope float64) (int64, error) {
+	batch, parts := p.run.Derived.SequencesPerStep, int64(p.mesh.BatchParts())
+	for n := batch; n >= parts; n-- {
+		if batch%n != 0 || n%parts != 0 || float64(peak)+slope*float64(n-at) > float64(usable) {
+			continue
+		}
+		compiled, err := p.peak(n, p.accumulates(n))
+		if err != nil {
+			return 0, err
+		}
+		if compiled <= usable {
+			return n, nil
+		}
+	}
+	return 0, nil
+}
+
+// print adds the memory's rows to a plan's.
+func (m *memoryPlan) print(row func(key, format string, args ...any)) {
+	row("memory", "%s on each of %d device(s), by the compiler for %s, %d sequences at once", gibibytes(m.Peak), m.Devices, m.Compiler, m.MicroBatch)
+	row("  parameters", "%s", gibibytes(m.Parameters))
+	row("  optimizer", "%s", gibibytes(m.Optimizer))
+	row("  activations", "%s, growing with the micro-batch", gibibytes(m.Activations))
+	row("  temporaries", "%s", gibibytes(m.Temporaries))
+	verdict := "does not fit"
+	if m.Fits {
+		verdict = "fits"
+	}
+	if m.Memory > 0 {
+		row("  "+verdict, "%s has %s, of which a run can have %s", m.Device, gibibytes(m.Memory), gibibytes(m.Usable))
+	}
+	if m.Largest > 0 {
+		row("  largest", "--set batch.micro_batch=%d is the most that fits and divides the batch", m.Largest)
+	} else {
+		row("  largest", "not one sequence on each device fits: see train.remat, train.mesh.fsdp, a smaller model.max_seq_len")
+	}
+}
