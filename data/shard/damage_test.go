@@ -238,6 +238,39 @@ func FuzzDocs(f *testing.F) {
 	})
 }
 
+// A mask is read within its file, whatever its file and the manifest hold.
+func FuzzMask(f *testing.F) {
+	fsys := vfs.NewCrashableMem()
+	records := slices.Clone(golden)
+	for i, r := range records {
+		records[i].mask = make([]bool, len(r.tokens))
+	}
+	write(f, fsys, "/s", 1<<16, records)
+	files := map[string][]byte{}
+	for _, ext := range []string{".idx", ".bin", ".docs", ".ids", ".json", ".mask"} {
+		files[ext], _ = vfs.ReadFile(fsys, "/s"+ext)
+	}
+	f.Add(files[".mask"], files[".json"], int64(1), 3)
+	f.Add(files[".mask"][:9], files[".json"], int64(7), 1)
+	f.Fuzz(func(t *testing.T, mask, manifest []byte, start int64, n int) {
+		fsys := vfs.NewCrashableMem()
+		for ext, b := range files {
+			put(t, fsys, "/s"+ext, b)
+		}
+		put(t, fsys, "/s.mask", mask)
+		put(t, fsys, "/s.json", manifest)
+		r, err := Open(fsys, "/s")
+		if err != nil {
+			return
+		}
+		defer r.Close()
+		dst := make([]bool, max(0, min(n, 1000)))
+		if err := r.ReadMask(dst, start); err == nil && (!r.HasMask() || start < 0 || start+int64(len(dst)) > r.Tokens()) {
+			t.Fatalf("%d bits from %d on, of %d tokens, mask %v", len(dst), start, r.Tokens(), r.HasMask())
+		}
+	})
+}
+
 func put(t *testing.T, fsys vfs.FS, path string, b []byte) {
 	t.Helper()
 	f, err := fsys.Create(path)
