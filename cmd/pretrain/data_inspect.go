@@ -43,7 +43,7 @@ The order of the data is computed, so nothing need have been trained: with --con
 is prepared first where it is not yet. With --run it is the run's own, through all the configurations it has had. Steps count
 from 0: step N is the update that makes checkpoint step-(N+1) of checkpoint step-N.`,
 		Example: `  pretrain data inspect --run runs/quickstart --step 237
-  pretrain data inspect --run runs/quickstart --step 237 --device-batch 1     # its second micro-batch only
+  pretrain data inspect --run runs/2b --step 41000 --device-batch 1           # its second micro-batch only
   pretrain data inspect --run runs/quickstart --document archive/tar/common.go
   pretrain data inspect --config my.yaml --set seed=2 --step 0 --json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
