@@ -239,77 +239,83 @@ func readFixed(ctx context.Context, path string, size int, each func([]byte) err
 	}
 }
 
-// writeVerdicts writes one file of verdicts for each input file, by merging the documents of clusters with the cuts.
+// writeVerdicts writes one file of verdicts for each input file.
 func (c Config) writeVerdicts(ctx context.Context, out string, files int, f *forest, s *signatures, runs int, stats *Stats) error {
-	dirs := []string{out}
-	paths, err := runsOf(dirs)
+	paths, err := runsOf([]string{out})
 	if err != nil {
 		return err
 	}
 	if len(paths) != runs {
 		return fmt.Errorf("cluster: %s is not an empty folder", out)
 	}
-	cuts, stop := iter.Pull2(allParts(ctx, paths, out))
+	next, stop := iter.Pull2(allParts(ctx, paths, out))
 	defer stop()
-	cut, err, more := cuts()
-	at := 0
+	w := verdictWriter{forest: f, signatures: s, stats: stats, next: next}
+	w.cut, w.err, w.cutting = next()
 	for file := range uint32(files) {
-		next := func() (v verdict, ok bool, verr error) {
-			inFile := func(id uint64) bool { return uint32(id>>32) == file }
-			cluster := at < len(f.order) && inFile(f.id[f.order[at]])
-			if err != nil {
-				return v, false, err
-			}
-			cutting := more && inFile(cut.id)
-			if !cluster && !cutting {
-				return v, false, nil
-			}
-			id := uint64(math.MaxUint64)
-			if cluster {
-				id = f.id[f.order[at]]
-			}
-			if cutting {
-				id = min(id, cut.id)
-			}
-			v.Index = uint32(id)
-			if cluster && f.id[f.order[at]] == id {
-				if verr = f.verdict(&v, f.order[at], s, stats); verr != nil {
-					return v, false, verr
-				}
-				at++
-			}
-			for more && err == nil && cut.id == id {
-				v.Cut = append(v.Cut, cut.sub)
-				stats.Paragraphs++
-				cut, err, more = cuts()
-			}
-			return v, true, nil
-		}
-		if err := createFile(verdictPath(out, file), func(w *bufio.Writer) error {
-			e := json.NewEncoder(w)
-			if err := e.Encode(c); err != nil {
-				return err
-			}
-			for {
-				v, ok, err := next()
-				if err != nil || !ok {
-					return err
-				}
-				if err := e.Encode(v); err != nil {
-					return err
-				}
-			}
-		}); err != nil {
+		if err := createFile(verdictPath(out, file), func(b *bufio.Writer) error { return w.write(c, file, b) }); err != nil {
 			return err
 		}
 	}
-	if err == nil && (more || at < len(f.order)) {
-		err = errors.New("cluster: the matched folders name files that the signed ones do not have: they are not of one run")
+	if w.cutting || w.at < len(f.order) {
+		return errors.New("cluster: the matched folders name files that the signed ones do not have: they are not of one run")
 	}
 	for _, path := range paths {
 		err = errors.Join(err, os.Remove(path))
 	}
 	return err
+}
+
+// verdictWriter merges the documents of clusters with the paragraphs to cut, both in the order of documents.
+type verdictWriter struct {
+	*forest
+	signatures *signatures
+	stats      *Stats
+	at         int // of forest.order: the next document of a cluster
+	next       func() (record, error, bool)
+	cut        record // the next paragraph, where cutting
+	cutting    bool
+	err        error // of reading it
+}
+
+// write writes the verdicts on a file, after the settings.
+func (w *verdictWriter) write(c Config, file uint32, b *bufio.Writer) error {
+	e := json.NewEncoder(b)
+	if err := e.Encode(c); err != nil {
+		return err
+	}
+	for {
+		id, ok := w.document()
+		if w.err != nil || !ok || uint32(id>>32) != file {
+			return w.err
+		}
+		v := verdict{Index: uint32(id)}
+		if w.at < len(w.order) && w.id[w.order[w.at]] == id {
+			if err := w.verdict(&v, w.order[w.at], w.signatures, w.stats); err != nil {
+				return err
+			}
+			w.at++
+		}
+		for w.err == nil && w.cutting && w.cut.id == id {
+			v.Cut = append(v.Cut, w.cut.sub)
+			w.stats.Paragraphs++
+			w.cut, w.err, w.cutting = w.next()
+		}
+		if err := e.Encode(v); err != nil {
+			return err
+		}
+	}
+}
+
+// document is the next document that has a verdict.
+func (w *verdictWriter) document() (id uint64, ok bool) {
+	switch clustered := w.at < len(w.order); {
+	case clustered && w.cutting:
+		return min(w.id[w.order[w.at]], w.cut.id), true
+	case clustered:
+		return w.id[w.order[w.at]], true
+	}
+	return w.cut.id, w.cutting
 }
 
 func allParts(ctx context.Context, runs []string, temp string) iter.Seq2[record, error] {
