@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -211,7 +212,7 @@ func (p scalingPlan) print(stdout io.Writer, out string) error {
 	row("memory", "%s of %s on each: weights %s, optimizer %s, gradients %s, gathered %s, activations %s, logits %s, reserved %s", size(e.Total), size(p.Request.GPU.Bytes()),
 		size(e.Weights), size(e.Optimizer), size(e.Gradients), size(e.Gathered), size(e.Activations), size(e.Logits), size(e.Reserved))
 	row("checkpoints", "%s each, %s on disk at most", bytesText(p.CheckpointBytes), bytesText(p.DiskBytes))
-	row("time", "%.0f hours (%.1f days), %s GPU-hours", p.Hours, p.Hours/24, si(int64(p.GPUHours)))
+	row("time", "%.4g hours (%.3g days), %s GPU-hours", p.Hours, p.Hours/24, si(int64(math.Ceil(p.GPUHours))))
 	if p.Dollars > 0 {
 		row("price", "$%s at $%.2f for a GPU and hour", si(int64(p.Cost)), p.Dollars)
 	} else {

@@ -157,29 +157,20 @@ func (p *Plan) lawful(factor float64) float64 {
 	return factor * p.Available * 6 * p.N / p.FLOPsPerToken
 }
 
-// shapeOf finds the decoder with n parameters.
-func shapeOf(n float64, counts Convention, vocab, seqLen int) Shape {
-	flops := 6 * n
-	var s Shape
-	for range 8 { // FLOPs a token grow a little slower than n: the attention and the output projection are in them
-		s = ShapeFor(flops, vocab, seqLen)
-		flops *= n / float64(counts.Of(s.Model))
-	}
-	return s
-}
-
 // batch asks MiniCPM's law. It is of the loss per token on C4; where the law of the request is of another unit, the published one
 // stands in.
 func (p *Plan) batch() {
-	if p.BatchLaw = p.Request.Batch; p.BatchLaw == 0 {
-		loss := p.Loss
-		if p.Law.Unit != nats {
-			epoch := Published[0]
-			loss = epoch.Loss(float64(epoch.Counts.Of(p.Model)), p.D)
-		}
-		p.BatchLaw = schedule.LawTokens(loss)
+	loss := p.Loss
+	if p.Law.Unit != nats {
+		epoch := Published[0]
+		loss = epoch.Loss(float64(epoch.Counts.Of(p.Model)), p.D)
 	}
-	p.Sequences = max(1, int64(math.Round(min(max(p.BatchLaw, minBatch), maxBatch)/float64(p.SeqLen))))
+	p.BatchLaw = schedule.LawTokens(loss)
+	tokens := p.Request.Batch
+	if tokens == 0 {
+		tokens = min(max(p.BatchLaw, minBatch), maxBatch)
+	}
+	p.Sequences = max(1, int64(math.Round(tokens/float64(p.SeqLen))))
 }
 
 // round makes the batch whole for the devices, as many sequences for each in whole micro-batches, and the run whole batches.
@@ -232,23 +223,33 @@ func (p *Plan) vary() {
 // note says what the reader must know.
 func (p *Plan) note() {
 	add := func(format string, args ...any) { p.Notes = append(p.Notes, fmt.Sprintf(format, args...)) }
-	gap := p.Loss - p.Best.Loss
-	switch ratio := (p.D / p.N) / p.Best.Ratio(); {
+	best := Optimal(p.Law, 6*p.N*p.D, 0)
+	gap := p.Loss - best.Loss
+	switch ratio := (p.D / p.N) / best.Ratio(); {
 	case ratio < 0.67:
-		add("%.3g tokens per parameter: large for its data. The law's best for this compute is %s parameters on %s tokens, %.4f lower in loss", p.D/p.N, units.Short(p.Best.N), units.Short(p.Best.D), gap)
+		add("%.3g tokens per parameter: large for its data. The law's best for as much training is %s parameters on %s tokens, %.4f lower in loss", p.D/p.N, units.Short(best.N), units.Short(best.D), gap)
 	case ratio > 1.5:
-		add("%.3g tokens per parameter: more data than the law's best for training alone (%s parameters on %s tokens, %.4f lower in loss), for a model that is %.2g times as cheap to use", p.D/p.N, units.Short(p.Best.N), units.Short(p.Best.D), gap, p.Best.N/p.N)
+		add("%.3g tokens per parameter: more data than the law's best for training alone (%s parameters on %s tokens, %.4f lower in loss), for a model that is %.2g times as cheap to use", p.D/p.N, units.Short(best.N), units.Short(best.D), gap, best.N/p.N)
 	default:
-		add("%.3g tokens per parameter, near the law's best for this compute (%s parameters on %s tokens)", p.D/p.N, units.Short(p.Best.N), units.Short(p.Best.D))
+		add("%.3g tokens per parameter, near the law's best for as much training (%s parameters on %s tokens)", p.D/p.N, units.Short(best.N), units.Short(best.D))
+	}
+	if p.Hours < 24*p.Days*0.9 && p.Inference == 0 {
+		add("it takes %.2g%% of the time there is", 100*p.Hours/(24*p.Days))
 	}
 	if p.Hours > 24*p.Days*1.01 {
 		add("it takes %.0f hours, and there are %.0f: fewer tokens, a smaller model or more GPUs", p.Hours, 24*p.Days)
 	}
-	if p.BatchLaw > maxBatch {
+	bound := p.Request.Batch
+	if bound == 0 {
+		bound = min(max(p.BatchLaw, minBatch), maxBatch)
+	}
+	if float64(p.BatchSize) > 1.5*bound {
+		add("every GPU takes a sequence at least, which makes the batch %s tokens: so many GPUs need shorter sequences or a tensor axis to learn as much from each token", units.Short(float64(p.BatchSize)))
+	} else if p.BatchLaw > maxBatch && p.Request.Batch == 0 {
 		add("the batch law asks for %s tokens, beyond anything it was measured at; the batch is held to %s, the largest in use", units.Short(p.BatchLaw), units.Short(maxBatch))
 	}
 	if p.Preset == "" {
-		add("no published shape is within %.0f%% of the FLOPs: width and layers follow MiniCPM's ladder, continued", 100*nearPreset)
+		add("no published shape is within %.0f%% of the size: width and layers follow MiniCPM's ladder, continued", 100*nearPreset)
 	}
 	if hosts := (p.GPUs + devicesPerHost - 1) / devicesPerHost; hosts > 1 {
 		add("%d GPUs are %d hosts of %d: MFU over a network is lower than on one host, and this program's own training spans the devices of one host", p.GPUs, hosts, devicesPerHost)

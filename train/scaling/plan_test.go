@@ -110,6 +110,24 @@ func TestTheQuestion(t *testing.T) {
 	}
 }
 
+// TestGiven: a size and a batch that are given are kept, whatever the vocabulary adds.
+func TestGiven(t *testing.T) {
+	r := request(t)
+	r.GPUs, r.Tokens, r.Batch = 4, 1e9, 32_768
+	for _, n := range []float64{1e7, 5e7, 3e8, 1e9} {
+		r.Params = n
+		p, err := Make(r)
+		if err != nil || !near(float64(p.NonEmbedding), n, 0.11) || p.BatchSize != 32_768 {
+			t.Errorf("%v parameters: %d, batch %d, %v", n, p.NonEmbedding, p.BatchSize, err)
+		}
+	}
+	// As many GPUs as make a larger batch than the law wants are told so.
+	r.GPUs, r.Params, r.Batch = 4096, 1e9, 0
+	if p, err := Make(r); err != nil || !strings.Contains(strings.Join(p.Notes, "\n"), "every GPU takes a sequence at least") {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
 // TestByTheLaw: with neither tokens nor size the plan is the law's best, and a model that must be paid for in use is smaller.
 func TestByTheLaw(t *testing.T) {
 	r := request(t)
