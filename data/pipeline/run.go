@@ -209,7 +209,11 @@ func (p *preparation) run(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.report(ctx, c.verdicts, cleaned, finished, shards)
+	report, err := p.report(ctx, c.verdicts, cleaned, finished, shards)
+	if err != nil {
+		return nil, err
+	}
+	return report, report.sections(p.Output)
 }
 
 // guard turns a panic of f into an error: a document must not end the program, whatever a library makes of it.

@@ -1,0 +1,33 @@
+package pipeline
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"pretrain/internal/section"
+	"pretrain/internal/vfs"
+)
+
+// sections leaves the account of each source beside its shards, where the report of a run that trains on them finds it.
+func (r *Report) sections(output string) error {
+	for _, s := range r.Sources {
+		v := sourceView{&s}
+		out := section.Section{
+			Title:   "Preparation of " + s.Source,
+			Notes:   []string{"Documents that passed each step, and why the others did not. report/all/report.html of the preparation has samples of both."},
+			Columns: []string{"step", "documents", "MB", "dropped"},
+		}
+		for _, step := range s.Steps {
+			out.Rows = append(out.Rows, []string{step.Name, grouped(step.Out.Documents), fmt.Sprintf("%.1f", float64(step.Out.Bytes)/1e6), step.Reasons()})
+		}
+		out.Rows = append(out.Rows, []string{"tokens", grouped(v.Documents()), fmt.Sprintf("%.1f", float64(v.Bytes())/1e6), fmt.Sprintf("%s tokens, %.2f bytes each", grouped(v.Tokens()), v.BytesPerToken())})
+		figures := struct {
+			Train      Part `json:"train"`
+			Validation Part `json:"validation"`
+		}{s.Train, s.Validation}
+		if _, err := section.Write(vfs.OS, filepath.Join(output, s.Shards), "funnel", out, figures); err != nil {
+			return err
+		}
+	}
+	return nil
+}
