@@ -15,7 +15,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
@@ -24,6 +23,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/zeebo/xxh3"
 
 	"pretrain/data/exec"
 	"pretrain/data/pipeline"
@@ -153,7 +153,6 @@ func noisy(from, to string, number int) (size int64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, zip.Close()) }()
-	r := rand.New(rand.NewPCG(uint64(number), 1))
 	lines := bufio.NewReaderSize(unzip, 1<<20)
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -163,7 +162,7 @@ func noisy(from, to string, number int) (size int64, err error) {
 			return size, err
 		}
 		if number > 0 {
-			line = disturb(line, r)
+			line = disturb(line, number)
 		}
 		n, err := zip.Write(line)
 		if size += int64(n); err != nil {
@@ -173,7 +172,7 @@ func noisy(from, to string, number int) (size int64, err error) {
 }
 
 // disturb replaces one word in twenty of a record's text.
-func disturb(line []byte, r *rand.Rand) []byte {
+func disturb(line []byte, number int) []byte {
 	var record map[string]any
 	if json.Unmarshal(line, &record) != nil {
 		return line
@@ -183,9 +182,9 @@ func disturb(line []byte, r *rand.Rand) []byte {
 		return line
 	}
 	words := strings.SplitAfter(text, " ")
-	for i := range words {
-		if r.IntN(20) == 0 {
-			words[i] = fmt.Sprintf("w%d ", r.IntN(1e6))
+	for i, word := range words {
+		if h := xxh3.HashStringSeed(word, uint64(i)<<32|uint64(number)); h%20 == 0 {
+			words[i] = fmt.Sprintf("w%d ", h%1e6)
 		}
 	}
 	record["text"] = strings.Join(words, "")
