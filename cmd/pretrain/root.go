@@ -15,6 +15,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	var f configFlags
 	var o trainOptions
 	var asJSON bool
+	var profile string
 	cmd := &cobra.Command{
 		Use:   "pretrain --config NAME_OR_FILE",
 		Short: "Train a small language model from raw text to finished weights",
@@ -41,13 +42,14 @@ and cached (PRETRAIN_CACHE, or the user's cache folder).`,
 				o.runDir = filepath.Join("runs", draft.RunName())
 			}
 			o.config, o.sets = f.config, f.sets
-			return trainRun(cmd.Context(), draft, o, stdout, stderr, asJSON)
+			return profiled(profile, func() error { return trainRun(cmd.Context(), draft, o, stdout, stderr, asJSON) })
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&o.runDir, "run-dir", "", "where the run lives (default runs/NAME, NAME being the configuration's)")
 	cmd.Flags().StringVar(&o.resume, "resume", "auto", "auto: go on where the run directory is; never: refuse to; DIR: start a new run from that checkpoint")
 	cmd.Flags().StringVar(&o.backend, "backend", "", "cpu, cuda, go, or xla:/path/to/plugin.so, with options after a comma: cpu,devices=4 makes virtual devices (default: a GPU where there is one, else the CPU; also GOMLX_BACKEND)")
+	cmd.Flags().StringVar(&profile, "profile", "", "write cpu.pprof and heap.pprof of the run into this `folder`, for go tool pprof")
 	cmd.Flags().BoolVar(&o.verbose, "verbose", false, "let XLA write its own log")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "end with one JSON object on stdout")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
