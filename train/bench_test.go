@@ -97,3 +97,51 @@ func processorTime(b *testing.B) time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkLooks compares the processor time of the two steps of a look with that of two plain ones, turn about in one process, and
+// reports what looks at every 50th step cost in the mean.
+func BenchmarkLooks(b *testing.B) {
+	be := backendtest.CPU(b)
+	n := model.NumericsFor(be, model.BF16)
+	m := model.Config{DModel: 192, NumLayers: 4, VocabSize: 4096, MaxSeqLen: 256}.Resolve()
+	o := optim.Default()
+	o.Kind = optim.Muon
+	p, err := NewProgram(mesh.One(be), model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer p.Finalize()
+	state, err := Init(mesh.One(be), p.Layout(), prng.New(1))
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch := feed.NewBatch(16, 256)
+	for i := range batch.Tokens {
+		batch.Tokens[i] = int32(prng.New(2).Uint64At(uint64(i)) % uint64(m.VocabSize))
+	}
+	for i := range batch.Weights {
+		batch.Weights[i] = 1.0 / 4096
+	}
+	look := &looker{every: 2} // steps 2k and 2k+1 are a look
+	plain := &looker{}
+	pair := func(l *looker) time.Duration {
+		before := processorTime(b)
+		for step := range int64(2) {
+			if _, _, err := l.step(p, state, 2+step, []*feed.Batch{batch}, 1e-3, spike.None); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return processorTime(b) - before
+	}
+	pair(look) // compile
+	pair(plain)
+	var looked, stepped time.Duration
+	for b.Loop() {
+		looked += pair(look)
+		stepped += pair(plain)
+	}
+	look.close()
+	b.ReportMetric(float64(looked.Milliseconds())/float64(b.N), "look-cpu-ms")
+	b.ReportMetric(float64(stepped.Milliseconds())/float64(b.N), "plain-cpu-ms")
+	b.ReportMetric(100*(float64(looked)/float64(stepped)-1)*2/50, "%overhead-every-50")
+}

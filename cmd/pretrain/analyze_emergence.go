@@ -292,9 +292,11 @@ func emergenceSection(r emergenceResult) section.Section {
 		Columns: []string{"model", r.Over, "pass rate (r−1)/(K−1)", "95% interval", "r/K (biased)", "accuracy (greedy)", "the law's rate"},
 		Notes: []string{
 			"Verdict: " + r.Law.Verdict + ".",
-			fmt.Sprintf("log(−log rate) = log %.3g − %.3g·log %s, over %d models; χ² %.3g, bend %.3g.", r.Law.C, r.Law.Alpha, r.Over, r.Law.Points, r.Law.Misfit, r.Law.Bend),
 			fmt.Sprintf("Each item was sampled until %d passes or %d draws; %s answers in %.0f s. The interval is of the sampling, for these items.", r.Passes, r.Draws, si(r.Drawn), r.Seconds),
 		},
+	}
+	if l := r.Law; l.C > 0 {
+		s.Notes = append(s.Notes, fmt.Sprintf("log(−log rate) = log %.3g − %.3g·log %s, over %d models; χ² %.3g, bend %.3g.", l.C, l.Alpha, r.Over, l.Points, l.Misfit, l.Bend))
 	}
 	for _, rung := range r.Ladder {
 		law := "-"

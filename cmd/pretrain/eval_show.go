@@ -54,7 +54,7 @@ func evalRows(r eval.Report) []evalRow {
 			note += fmt.Sprintf(", %d with their context cut", t.Cut)
 		}
 		if t.LeftOut > 0 {
-			note += fmt.Sprintf(", %d left out with an empty choice", t.LeftOut)
+			note += fmt.Sprintf(", %d left out: a choice is empty or longer than the window", t.LeftOut)
 		}
 		for _, m := range slices.SortedFunc(maps.Keys(t.Metrics), cmp.Compare[eval.Metric]) {
 			rows = append(rows, evalRow{t.Task, string(m), t.Metrics[m], t.Count, note})

@@ -3,6 +3,7 @@ package eval
 import (
 	"context"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"pretrain/tokenizer"
@@ -53,7 +54,7 @@ type TaskResult struct {
 	Metrics map[Metric]Estimate `json:"metrics"`
 	// Cut is how many items lost the beginning of their context, as the model's window was too short.
 	Cut int `json:"cut,omitempty"`
-	// LeftOut is how many items could not be measured: one of their choices is empty.
+	// LeftOut is how many items could not be measured: one of their choices is empty, or longer than the model's window.
 	LeftOut int          `json:"left_out,omitempty"`
 	Items   []ItemResult `json:"items,omitempty"`
 }
@@ -79,8 +80,10 @@ func newTaskResult(t Task, shots int, items []ItemResult) TaskResult {
 func (s *Scorer) Likelihood(ctx context.Context, params []*tensors.Tensor, tok tokenizer.Tokenizer, t Task, shots int, progress Progress) (TaskResult, error) {
 	enc := encoder{tok}
 	var requests []Request
+	var kept []Item
 	most := 0
 	for _, item := range t.Items {
+		first := len(requests)
 		before, n := t.shots(item, shots)
 		most = max(most, n)
 		contexts, continuations := []string{before + item.Context}, []string{item.Target}
@@ -98,14 +101,20 @@ func (s *Scorer) Likelihood(ctx context.Context, params []*tensors.Tensor, tok t
 			}
 			requests = append(requests, r)
 		}
+		if slices.ContainsFunc(requests[first:], func(r Request) bool { return len(r.Continuation) > s.decoder.MaxSeqLen }) {
+			requests = requests[:first]
+			t.LeftOut++
+			continue
+		}
+		kept = append(kept, item)
 	}
 	scores, err := s.Score(ctx, params, requests, progress)
 	if err != nil {
 		return TaskResult{}, fmt.Errorf("task %s: %w", t.Name, err)
 	}
-	items := make([]ItemResult, len(t.Items))
+	items := make([]ItemResult, len(kept))
 	cut := 0
-	for i, item := range t.Items {
+	for i, item := range kept {
 		own := scores[:max(1, len(item.Choices))]
 		scores = scores[len(own):]
 		if t.Kind == Choice {

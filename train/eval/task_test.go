@@ -210,6 +210,13 @@ func TestLikelihood(t *testing.T) {
 		t.Errorf("accuracy %g, want %g", got.Metrics[Accuracy].Value, acc)
 	}
 
+	// What does not fit into the window is left out and counted.
+	long := tasks[0]
+	long.Items = append(long.Items[:2:2], Item{ID: "3", Query: "d?", Choices: []string{strings.Repeat("x", window+1), "no"}})
+	if r, err := s.Likelihood(context.Background(), params, letters{}, long, 0, nil); err != nil || r.Count != 2 || r.LeftOut != 1 {
+		t.Errorf("a choice longer than the window: %d items, %d left out, %v", r.Count, r.LeftOut, err)
+	}
+
 	cloze, err := Group([]Item{{ID: "1", Task: "c", Context: "one two", Target: " three"}})
 	if err != nil {
 		t.Fatal(err)
