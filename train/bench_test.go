@@ -127,7 +127,11 @@ func BenchmarkLooks(b *testing.B) {
 	pair := func(l *looker) time.Duration {
 		before := processorTime(b)
 		for step := range int64(2) {
-			if _, _, err := l.step(p, state, 2+step, []*feed.Batch{batch}, 1e-3, spike.None); err != nil {
+			placed, err := p.Place([]*feed.Batch{batch})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, _, err := l.step(p, state, 2+step, placed, 1e-3, spike.None); err != nil {
 				b.Fatal(err)
 			}
 		}
