@@ -10,6 +10,8 @@ import sys
 import time
 import urllib.request
 
+import llama_cpp
+import numpy as np
 from llama_cpp import Llama
 
 from common import PROMPTS, ask, mixed_strings, server
@@ -58,7 +60,28 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-# Speed: one text of 192 tokens, both warm, in turn. Per processor second, too, as the machine may be shared.
+# Speed: one text of 192 tokens, both warm, in turn. llama.cpp without its Python sampler, on one thread and on two; where other
+# jobs share the processors its threads wait for one another, so one thread and processor seconds say more.
+def decode(context, ids, count):
+    """llama.cpp's C functions: decode, take the largest logit. Returns the number of tokens."""
+    llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+    tokens = (llama_cpp.llama_token * len(ids))(*ids)
+    for _ in range(count):
+        if llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(tokens, len(tokens))) != 0:
+            sys.exit("llama_decode failed")
+        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, -1), (model.n_vocab(),))
+        tokens = (llama_cpp.llama_token * 1)(int(logits.argmax()))
+    return count
+
+
+def timed(generate, pid, times=3):
+    generate(COUNT)
+    wall, cpu, count = time.perf_counter(), cpu_seconds(pid), 0
+    for _ in range(times):
+        count += generate(COUNT)
+    return f"{count / (time.perf_counter() - wall):.0f} tokens/s, {count / max(0.01, cpu_seconds(pid) - cpu):.0f} per processor second"
+
+
 if rounds:
     with server(run, "--precision", "fp32", "--name", "tiny") as (process, url):
         def serve(count):
@@ -66,17 +89,11 @@ if rounds:
             request = urllib.request.Request(f"{url}/completions", body, {"Content-Type": "application/json"})
             return json.load(urllib.request.urlopen(request))["usage"]["completion_tokens"]
 
-        def timed(count_tokens, pid, times=5):
-            count_tokens(COUNT)
-            wall, cpu, count = time.perf_counter(), cpu_seconds(pid), 0
-            for _ in range(times):
-                count += count_tokens(COUNT)
-            return count / (time.perf_counter() - wall), count / max(0.01, cpu_seconds(pid) - cpu)
-
         ids = model.tokenize(b"package ", add_bos=True, special=False)
         for i in range(rounds):
-            theirs = timed(lambda n: len(greedy(ids, n)), os.getpid())
-            mine = timed(serve, process.pid)
-            print(f"round {i + 1}: llama.cpp {theirs[0]:.0f} tokens/s, {theirs[1]:.0f} per processor second; pretrain {mine[0]:.0f}, {mine[1]:.0f}")
+            for threads in (1, 2):
+                llama_cpp.llama_set_n_threads(model.ctx, threads, threads)
+                print(f"round {i + 1}: llama.cpp, threads {threads}: {timed(lambda n: decode(model.ctx, ids, n), os.getpid())}")
+            print(f"round {i + 1}: pretrain: {timed(serve, process.pid)}", flush=True)
 
 sys.exit(same != len(PROMPTS) or tokens != len(strings))
