@@ -202,6 +202,30 @@ func TestResumeIsTheUninterruptedRun(t *testing.T) {
 	}
 }
 
+// TestInterruptedWhileValidating: a signal that comes in the middle of a validation lets it end, as its record is that of a run
+// left alone, and then the state is saved.
+func TestInterruptedWhileValidating(t *testing.T) {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	sink, store := &recorder{stopAfter: -1}, newStore(t)
+	run := tinyRun(t, sink, store, text)
+	validate := run.Validate
+	run.Validate = func(ctx context.Context, s *State, last bool) (eval.Sources, error) {
+		stop()
+		return validate(ctx, s, last)
+	}
+	if err := run.Train(ctx); !errors.Is(err, ErrInterrupted) {
+		t.Fatalf("%v, want %v", err, ErrInterrupted)
+	}
+	last := sink.records[len(sink.records)-1]
+	if last.Eval == nil || last.Step >= tinySteps-1 {
+		t.Errorf("the last record, of step %d, has validation %v", last.Step, last.Eval)
+	}
+	if saved := latest(t, store); saved.Meta.Step != last.Step+1 || sink.flushed != len(sink.records) {
+		t.Errorf("saved step %d with %d of %d records on the disk, want step %d", saved.Meta.Step, sink.flushed, len(sink.records), last.Step+1)
+	}
+}
+
 // checkWholeRun looks at what an uninterrupted run left behind.
 func checkWholeRun(t *testing.T, sink *recorder, store *checkpoint.Store) {
 	t.Helper()
