@@ -40,11 +40,11 @@ quickstart: setup ## set up and train a first model (6 minutes on 2 cores after 
 	@bin/pretrain --config quickstart
 
 test: setup pure ## set up and run every test; where CI is set, race and lint too
-	@$(RUST) go test -timeout 15m ./...
+	@$(RUST) go test -timeout 30m ./...
 	$(if $(CI),@$(MAKE) --no-print-directory race lint)
 
 race: tools ## the tests of the packages with goroutines of their own, under the race detector
-	@$(RUST) go test -race -timeout 15m ./data/... ./internal/atomicfile ./internal/plugin ./internal/vfs ./tokenizer/... \
+	@$(RUST) go test -race -timeout 30m ./data/... ./internal/atomicfile ./internal/plugin ./internal/vfs ./tokenizer/... \
 		./train/checkpoint ./train/feed ./train/metrics
 
 pure: tools
