@@ -204,7 +204,7 @@ func (p plan) print(stdout io.Writer, r *configs.Resolved) error {
 	}
 	row("state", "%s: weights and optimizer in fp32", bytesText(p.StateBytes))
 	if p.Memory != nil {
-		p.Memory.print(row)
+		p.Memory.rows(row)
 	}
 	row("checkpoints", "%s on disk at most", bytesText(p.CheckpointBytes))
 	if p.Seconds > 0 {

@@ -158,8 +158,8 @@ func (p *memoryPlanner) largest(usable, peak, at int64, slope float64) (int64, e
 	return 0, nil
 }
 
-// print adds the memory's rows to a plan's.
-func (m *memoryPlan) print(row func(key, format string, args ...any)) {
+// rows adds the memory's rows to a plan's.
+func (m *memoryPlan) rows(row func(key, format string, args ...any)) {
 	row("memory", "%s on each of %d device(s), by the compiler for %s, %d sequences at once", gibibytes(m.Peak), m.Devices, m.Compiler, m.MicroBatch)
 	row("  parameters", "%s", gibibytes(m.Parameters))
 	row("  optimizer", "%s", gibibytes(m.Optimizer))

@@ -213,6 +213,9 @@ func (p *preparation) run(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.opt.Rank > 0 { // one of the ranks leaves it
+		return report, nil
+	}
 	return report, report.sections(p.Output)
 }
 

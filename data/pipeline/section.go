@@ -1,9 +1,12 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
+	"pretrain/internal/atomicfile"
 	"pretrain/internal/section"
 	"pretrain/internal/vfs"
 )
@@ -25,6 +28,11 @@ func (r *Report) sections(output string) error {
 			Train      Part `json:"train"`
 			Validation Part `json:"validation"`
 		}{s.Train, s.Validation}
+		// What a kill left: this rank's lock is held, so nobody is writing there.
+		_, err := atomicfile.RemoveTemps(vfs.OS, filepath.Join(output, s.Shards, section.Folder))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		if _, err := section.Write(vfs.OS, filepath.Join(output, s.Shards), "funnel", out, figures); err != nil {
 			return err
 		}
