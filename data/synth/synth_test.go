@@ -26,7 +26,7 @@ import (
 var words = map[string][]string{
 	"cooking": strings.Fields("oven butter dough salt onion roast flour recipe kitchen spoon"),
 	"sailing": strings.Fields("harbour mast anchor sail rudder deck captain voyage compass island"),
-	"chess":   []string{"国际象棋", "王后", "骑士", "开局", "残局", "棋盘", "将军", "兑子"},
+	"chess":   {"国际象棋", "王后", "骑士", "开局", "残局", "棋盘", "将军", "兑子"},
 }
 
 // corpus writes documents of three subjects, each with words of its own among common ones, and returns the file and the ids by subject.
