@@ -345,10 +345,7 @@ func (j *job) describe() error {
 
 // writeFile writes a file whole or not at all.
 func writeFile(path string, content []byte) error {
-	return atomicfile.WriteFile(vfs.OS, path, func(w io.Writer) error {
-		_, err := w.Write(content)
-		return err
-	})
+	return atomicfile.Write(vfs.OS, path, content)
 }
 
 func (j *job) openMetrics() error {

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -209,7 +208,7 @@ func write(file string, b []byte) error {
 	if err := vfs.MkdirAllSync(vfs.OS, filepath.Dir(file)); err != nil {
 		return err
 	}
-	return atomicfile.WriteFile(vfs.OS, file, func(w io.Writer) error { _, err := w.Write(b); return err })
+	return atomicfile.Write(vfs.OS, file, b)
 }
 
 // ErrDenied is in the chain of an error of a data set that needs a token, or another one.

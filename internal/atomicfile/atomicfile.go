@@ -30,6 +30,14 @@ func WriteFile(fsys vfs.FS, path string, write func(io.Writer) error) error {
 	return nil
 }
 
+// Write is [WriteFile] for content that is at hand.
+func Write(fsys vfs.FS, path string, content []byte) error {
+	return WriteFile(fsys, path, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
+}
+
 func writeFile(fsys vfs.FS, path string, write func(io.Writer) error) error {
 	dir, base := filepath.Split(filepath.Clean(path))
 	if dir == "" {

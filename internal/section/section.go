@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"regexp"
@@ -68,7 +67,7 @@ func Write(fsys vfs.FS, dir, name string, s Section, data any, drawings ...Drawi
 			return "", fmt.Errorf("section %s: drawing %q: want a name of lower-case letters, digits and dashes", name, d.Name)
 		}
 		s.Drawings = append(s.Drawings, name+"-"+d.Name+".svg")
-		if err := writeFile(fsys, filepath.Join(folder, s.Drawings[len(s.Drawings)-1]), []byte(d.SVG)); err != nil {
+		if err := atomicfile.Write(fsys, filepath.Join(folder, s.Drawings[len(s.Drawings)-1]), []byte(d.SVG)); err != nil {
 			return "", err
 		}
 	}
@@ -76,14 +75,7 @@ func Write(fsys vfs.FS, dir, name string, s Section, data any, drawings ...Drawi
 	if err != nil {
 		return "", fmt.Errorf("section %s: %w", name, err)
 	}
-	return path, writeFile(fsys, path, append(text, '\n')) // last: it names the drawings
-}
-
-func writeFile(fsys vfs.FS, path string, content []byte) error {
-	return atomicfile.WriteFile(fsys, path, func(w io.Writer) error {
-		_, err := w.Write(content)
-		return err
-	})
+	return path, atomicfile.Write(fsys, path, append(text, '\n')) // last: it names the drawings
 }
 
 // Filed is a section as it was read.

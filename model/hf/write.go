@@ -154,8 +154,5 @@ func writeJSON(path string, value any) error {
 }
 
 func writeBytes(path string, content []byte) error {
-	return atomicfile.WriteFile(vfs.OS, path, func(w io.Writer) error {
-		_, err := w.Write(content)
-		return err
-	})
+	return atomicfile.Write(vfs.OS, path, content)
 }

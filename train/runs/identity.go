@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -46,10 +45,7 @@ func Identify(fsys vfs.FS, dir string, parent *checkpoint.Parent) (*Identity, er
 	if err := vfs.MkdirAllSync(fsys, dir); err != nil {
 		return nil, err
 	}
-	return id, atomicfile.WriteFile(fsys, filepath.Join(dir, identityFile), func(w io.Writer) error {
-		_, err := w.Write(append(text, '\n'))
-		return err
-	})
+	return id, atomicfile.Write(fsys, filepath.Join(dir, identityFile), append(text, '\n'))
 }
 
 // ReadIdentity reads a run directory's identity; nil where there is none.
