@@ -261,7 +261,11 @@ func (r *Resolved) explain() {
 	}
 	add("sequences_per_step", v.SequencesPerStep, "batch.tokens %s / model.max_seq_len %d, a whole number of micro-batches", run.Batch.Tokens, run.Model.MaxSeqLen)
 	add("tokens_per_step", v.TokensPerStep, "sequences_per_step %d · model.max_seq_len %d", v.SequencesPerStep, run.Model.MaxSeqLen)
-	add("micro_batch", v.MicroBatch, "batch.micro_batch %d (0: the smallest batch of the run)", run.Batch.MicroBatch)
+	if run.Batch.MicroBatch == schedule.Auto {
+		add("micro_batch", v.MicroBatch, "batch.micro_batch auto: the most that the devices have room for, at most the smallest batch of the run")
+	} else {
+		add("micro_batch", v.MicroBatch, "batch.micro_batch %d (0: the smallest batch of the run)", run.Batch.MicroBatch)
+	}
 	if stages := len(r.Plan.Stages()); stages > 1 {
 		add("steps", v.Steps, "train.tokens %s over the %d batch sizes of the ramp, rounded up", run.Train.Tokens, stages)
 	} else {

@@ -45,13 +45,52 @@ func (r *Resolved) curve() (*schedule.Schedule, error) {
 
 // Grow is the configuration from a step on, where the validation loss made the batch grow: see [schedule.Plan.Grows].
 func (r *Resolved) Grow(step, sequences int64) (*Resolved, error) {
+	return r.changed(r.Run, &Past{r, step, sequences})
+}
+
+// changed lays the configuration out anew.
+func (r *Resolved) changed(run Run, past *Past) (*Resolved, error) {
 	d := *r.decoder
-	grown := &Resolved{Run: r.Run, Past: &Past{r, step, sequences}, name: r.name, decoder: &d}
-	grown.derive(&d)
+	other := &Resolved{Run: run, Past: past, name: r.name, decoder: &d}
+	other.derive(&d)
 	if err := d.err(r.name); err != nil {
 		return nil, err
 	}
-	return grown, nil
+	return other, nil
+}
+
+// MicroBatches are the numbers of sequences that batch.micro_batch: auto may become, from the smallest: powers of two and the
+// divisors of the smallest batch, that come out even over so many parts and make up each batch of the run.
+func (r *Resolved) MicroBatches(parts int64) (sizes []int64) {
+	most := r.Derived.MicroBatch // what stands for auto: the smallest batch
+	for n := parts; n <= most; n += parts {
+		if n&(n-1) != 0 && most%n != 0 {
+			continue
+		}
+		try := *r
+		try.Run.Batch.MicroBatch = schedule.MicroBatch(n)
+		if _, err := try.plan(); err == nil {
+			sizes = append(sizes, n)
+		}
+	}
+	return sizes
+}
+
+// WithMicroBatch is the configuration with a number in the place of batch.micro_batch: auto.
+func (r *Resolved) WithMicroBatch(n int64) (*Resolved, error) {
+	run := r.Run
+	run.Batch.MicroBatch = schedule.MicroBatch(n)
+	return r.changed(run, r.Past)
+}
+
+// KeepMicroBatch is the configuration with what batch.micro_batch: auto was when old was trained, if it still divides the batches.
+func (r *Resolved) KeepMicroBatch(old *Resolved) *Resolved {
+	if kept := old.Run.Batch.MicroBatch; r.Run.Batch.MicroBatch == schedule.Auto && kept > 0 {
+		if same, err := r.WithMicroBatch(int64(kept)); err == nil {
+			return same
+		}
+	}
+	return r
 }
 
 // Segment is a configuration as YAML, that decided a run's steps before Until (and from the segment before).
@@ -98,6 +137,9 @@ func LoadPast(name string, segments []Segment) (*Resolved, error) {
 // as their texts tell. A moved folder is no difference.
 func (c *Draft) SameCourse(old *Resolved) bool {
 	course := func(r Run) []any {
+		if c.run.Batch.MicroBatch == schedule.Auto && r.Batch.MicroBatch > 0 {
+			r.Batch.MicroBatch = schedule.Auto // which becomes what it was
+		}
 		return []any{r.Model.MaxSeqLen, r.Batch, r.Schedule, r.Train.Tokens, r.withoutPaths()}
 	}
 	return reflect.DeepEqual(course(c.run), course(old.Run))

@@ -185,3 +185,57 @@ func TestGrow(t *testing.T) {
 		t.Errorf("law without validations: %v", err)
 	}
 }
+
+// TestMicroBatch: what batch.micro_batch: auto may become, and that a run which goes on keeps what it became.
+func TestMicroBatch(t *testing.T) {
+	load := func(name string, sets ...string) *Resolved {
+		r, err := LoadWithoutFiles(name, append(sets, "batch.micro_batch=auto"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	const base = "testdata/base.good.yaml"
+	for _, c := range []struct {
+		run   *Resolved
+		parts int64
+		want  string
+	}{
+		{load(base), 1, "[1 2 4 8]"},
+		{load(base), 4, "[4 8]"},
+		{load(base), 3, "[]"},
+		{load(base, "batch.tokens=1536tok"), 1, "[1 2 3 4 6 12]"},
+		{load(base, "batch.tokens=2048tok", "batch.ramp=[{until: 50%, tokens: 1024tok}]"), 1, "[1 2 4 8]"},
+		{load("2b", "batch.tokens=3.93Mtok"), 1, "[1 2 4 7 8 16 32 64 137 959]"}, // 3.93Mtok are 959.47 sequences: within half a percent of 960, too
+	} {
+		if got := fmt.Sprint(c.run.MicroBatches(c.parts)); got != c.want {
+			t.Errorf("batch of %v over %d parts: %s, want %s", c.run.Run.Batch.Tokens, c.parts, got, c.want)
+		}
+	}
+
+	auto := load(base)
+	found, err := auto.WithMicroBatch(4)
+	if err != nil || found.Derived.MicroBatch != 4 || found.Derived.Steps != auto.Derived.Steps || !strings.Contains(string(found.YAML(false)), "micro_batch: 4\n") {
+		t.Fatalf("%+v, %v", found.Derived, err)
+	}
+	if !strings.Contains(string(auto.YAML(false)), "micro_batch: auto\n") {
+		t.Error("auto is not written as auto")
+	}
+	draft, err := readDraft(nil, base, []string{"batch.micro_batch=auto"}, false)
+	if err != nil || !draft.SameCourse(found) {
+		t.Errorf("auto is another course than what it became (%v)", err)
+	}
+	if kept := auto.KeepMicroBatch(found); kept.Derived.MicroBatch != 4 || len(Compare(found, kept, 10)) > 0 {
+		t.Errorf("kept %d: %v", kept.Derived.MicroBatch, Compare(found, kept, 10))
+	}
+	if kept := load(base, "batch.tokens=1536tok").KeepMicroBatch(load(base, "batch.tokens=1024tok")); kept.Run.Batch.MicroBatch != schedule.Auto {
+		t.Errorf("kept %v of a run that has none", kept.Run.Batch.MicroBatch)
+	}
+	odd, err := load(base, "batch.tokens=1152tok").WithMicroBatch(9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept := auto.KeepMicroBatch(odd); kept.Run.Batch.MicroBatch != schedule.Auto {
+		t.Errorf("kept %v, which does not divide 8", kept.Run.Batch.MicroBatch)
+	}
+}

@@ -77,7 +77,9 @@ func tree(path, key string, v reflect.Value) *node {
 		n.json = n.text
 	default:
 		n.text = fmt.Sprint(v.Interface())
-		n.json = n.text
+		if n.json = n.text; !json.Valid([]byte(n.json)) { // a number that has a word for one of its values
+			n.json = jsonString(n.text)
+		}
 	}
 	return n
 }

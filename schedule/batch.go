@@ -3,6 +3,7 @@ package schedule
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 
 	"pretrain/internal/problem"
@@ -18,7 +19,9 @@ type BatchConfig struct {
 	// the model (MiniCPM-2.4B: 3.93M; [LawTokens] for others).
 	Tokens BatchSize `yaml:"tokens"`
 	// MicroBatch is the number of sequences that go through the devices at once. 0 (default): the smallest batch of the run.
-	MicroBatch int64 `yaml:"micro_batch"`
+	// "auto": the largest that the devices' memory has room for, found by compiling the training programs before the run begins; a
+	// run keeps what was found when it is resumed, as another number would round otherwise.
+	MicroBatch MicroBatch `yaml:"micro_batch"`
 	// Ramp holds smaller batches to begin with, stage by stage (MiniCPM-1.2B: 2M tokens, then 4M; Llama 3 doubles twice).
 	Ramp []RampStage `yaml:"ramp"`
 	// Linear grows the batch in equal increments (GPT-3, Megatron-LM). Not together with ramp. Default: none.
@@ -36,6 +39,12 @@ type BatchSize units.Tokens
 
 // Law is the batch size that follows the validation loss.
 const Law BatchSize = -1
+
+// MicroBatch is a number of sequences or [Auto].
+type MicroBatch int64
+
+// Auto is the micro-batch that is found when the devices are known. A plan has the smallest batch of the run in its place.
+const Auto MicroBatch = -1
 
 // RampStage is a batch size that holds from the end of the stage before.
 type RampStage struct {
@@ -86,7 +95,7 @@ func (c BatchConfig) Validate() error {
 	var p problem.List
 	law, linear := c.Tokens == Law, !c.Linear.Until.IsZero()
 	p.Check(law || c.Tokens > 0, "tokens", c.Tokens, `tokens per update, such as "512ktok", or "law"`)
-	p.Check(c.MicroBatch >= 0, "micro_batch", c.MicroBatch, "a number of sequences, or 0 for the smallest batch")
+	p.Check(c.MicroBatch >= Auto, "micro_batch", c.MicroBatch, "a number of sequences, 0 for the smallest batch, or auto")
 	p.Check(c.LRScale == "none" || c.LRScale == "sqrt", "lr_scale", c.LRScale, "none or sqrt")
 	p.Check(len(c.Ramp) == 0 || !law && !linear, "ramp", fmt.Sprint(len(c.Ramp), " stages"), "no ramp beside linear or tokens: law")
 	p.Check(!linear || !law, "linear.until", c.Linear.Until, "no ramp beside tokens: law")
@@ -126,5 +135,27 @@ func (b *BatchSize) UnmarshalText(text []byte) error {
 		return fmt.Errorf(`%w, or "law"`, err)
 	}
 	*b = BatchSize(t)
+	return nil
+}
+
+func (m MicroBatch) String() string {
+	if m == Auto {
+		return "auto"
+	}
+	return strconv.FormatInt(int64(m), 10)
+}
+
+// UnmarshalText reads "auto" or a number that is not negative.
+func (m *MicroBatch) UnmarshalText(text []byte) error {
+	word := strings.TrimSpace(string(text))
+	if word == "auto" {
+		*m = Auto
+		return nil
+	}
+	n, err := strconv.ParseInt(strings.ReplaceAll(word, "_", ""), 10, 64)
+	if err != nil || n < 0 {
+		return fmt.Errorf(`got %q; want a number of sequences, 0 for the smallest batch, or "auto"`, word)
+	}
+	*m = MicroBatch(n)
 	return nil
 }

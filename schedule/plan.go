@@ -68,7 +68,7 @@ func (p *Plan) extend(c BatchConfig, run units.Length, sequences int64) (*Plan, 
 	if !(inSteps && steps > 0 || inTokens && tokens > 0) {
 		return nil, fmt.Errorf(`batch plan: a run of %q: want steps or tokens above 0, such as "20Btok"`, run)
 	}
-	p.micro, p.inSteps, p.steps, p.total, p.scale = c.MicroBatch, inSteps, steps, int64(tokens), c.LRScale == "sqrt"
+	p.micro, p.inSteps, p.steps, p.total, p.scale = max(0, int64(c.MicroBatch)), inSteps, steps, int64(tokens), c.LRScale == "sqrt"
 	var problems problem.List
 	p.build(c, sequences, &problems)
 	if err := problems.Err(); err != nil {

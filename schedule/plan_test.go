@@ -44,9 +44,10 @@ func drawBatch(t *rapid.T) (b schedule.BatchConfig, seqLen int64, run units.Leng
 
 func drawBatchOf(t *rapid.T, seqLen int64) (b schedule.BatchConfig, run units.Length) {
 	b = schedule.DefaultBatch()
-	b.MicroBatch = rapid.Int64Range(1, 4).Draw(t, "micro-batch")
+	micro := rapid.Int64Range(1, 4).Draw(t, "micro-batch")
+	b.MicroBatch = schedule.MicroBatch(micro)
 	b.LRScale = rapid.SampledFrom([]string{"none", "sqrt"}).Draw(t, "lr_scale")
-	unit := units.Tokens(seqLen * b.MicroBatch)
+	unit := units.Tokens(seqLen * micro)
 	size := rapid.Custom(func(t *rapid.T) units.Tokens {
 		return unit * units.Tokens(rapid.IntRange(1, 20).Draw(t, "micro-batches"))
 	})
@@ -128,8 +129,8 @@ func TestPlanFollowsTheConfig(t *testing.T) {
 			if until, ok := b.Linear.Until.Tokens(); ok {
 				from := float64(b.Linear.From)
 				line := from + (float64(full)-from)*min(1, float64(p.TokensBefore(step))/float64(until))
-				stair := (float64(full)-from)/float64(b.Linear.Sizes-1) + float64(b.MicroBatch*seqLen)
-				if float64(got) > line+float64(b.MicroBatch*seqLen) || float64(got) < line-stair {
+				stair := (float64(full)-from)/float64(b.Linear.Sizes-1) + float64(int64(b.MicroBatch)*seqLen)
+				if float64(got) > line+float64(int64(b.MicroBatch)*seqLen) || float64(got) < line-stair {
 					t.Fatalf("step %d: batch %d, the line is at %v", step, got, line)
 				}
 			} else if b.Linear.Until.IsZero() && got != want {
@@ -261,11 +262,11 @@ func TestBatchProblems(t *testing.T) {
 	}{
 		"all at once": {
 			with(func(c *schedule.BatchConfig) {
-				c.Tokens, c.MicroBatch, c.LRScale, c.Ramp = 0, -1, "linear", []schedule.RampStage{{}}
+				c.Tokens, c.MicroBatch, c.LRScale, c.Ramp = 0, -2, "linear", []schedule.RampStage{{}}
 			}),
 			[]string{
 				`tokens: 0tok: want tokens per update, such as "512ktok", or "law"`,
-				"micro_batch: -1: want a number of sequences, or 0 for the smallest batch",
+				"micro_batch: -2: want a number of sequences, 0 for the smallest batch, or auto",
 				"lr_scale: linear: want none or sqrt",
 				"ramp[0].until: not given: want where the stage ends",
 				"ramp[0].tokens: 0tok: want more than 0",
@@ -339,5 +340,25 @@ func TestBatchSizeText(t *testing.T) {
 	var b schedule.BatchSize
 	if err := b.UnmarshalText([]byte("4096")); err == nil {
 		t.Error("a batch without a unit")
+	}
+}
+
+func TestMicroBatchText(t *testing.T) {
+	for text, want := range map[string]schedule.MicroBatch{"auto": schedule.Auto, "0": 0, "32": 32, "1_024": 1024} {
+		var m schedule.MicroBatch
+		if err := m.UnmarshalText([]byte(text)); err != nil || m != want {
+			t.Errorf("%q is %v, %v", text, m, err)
+		}
+	}
+	for _, text := range []string{"-1", "law", "8tok", ""} {
+		var m schedule.MicroBatch
+		if err := m.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is %v", text, m)
+		}
+	}
+	c := schedule.DefaultBatch()
+	c.Tokens, c.MicroBatch = 4096, schedule.Auto
+	if p, err := schedule.NewPlan(c, 256, units.Steps(3)); err != nil || p.MicroBatch() != 16 {
+		t.Errorf("a plan whose micro-batch is not known yet: %v, %v", p, err)
 	}
 }

@@ -1,10 +1,12 @@
-"""Tokens/s of our training step beside JAX's and PyTorch's, in turn on one machine: JSON lines, then a table.
+"""Tokens/s of our training step beside JAX's and PyTorch's, in turn on one machine: JSON lines, and a table of them.
 
-    python bench/peers/compare.py --binary bin/pretrain --sizes quickstart 9m --rounds 2 --out peers.json
+    python bench/peers/compare.py --binary bin/pretrain --sizes quickstart 9m --rounds 3 --out bench/peers/results/cpu.jsonl
+    python bench/peers/compare.py --table bench/peers/results/cpu.jsonl
 
-Each round runs every program once for each size and precision, so that whatever else the machine does meets all of them;
-what counts is the ratio within a round. The peers get random tokens, ours the Go standard library's text through its own
-feed, with everything that training does but evaluation and checkpoints; all take the median step after warm-up.
+Each round runs every program once for each size and precision, in another order each time, so that whatever else the
+machine does meets all of them; what counts is the median of the ratios within rounds. The peers get random tokens, ours the
+Go standard library's text through its own feed, with everything that training does but evaluation and checkpoints; all take
+the median step after warm-up.
 """
 
 import argparse
@@ -25,6 +27,7 @@ SIZES = {  # name: d_model, layers, vocabulary, sequences of 256
     "30m": (512, 12, 8192, 8),
 }
 T = 256
+PROGRAMS = ("torch eager", "torch.compile", "jax", "ours")
 
 
 def ours(a, size, precision):
@@ -43,8 +46,8 @@ def ours(a, size, precision):
         subprocess.run([a.binary, "--config", config, "--run-dir", f"{run}/run", *args], check=True, capture_output=True, text=True)
         records = [json.loads(line) for line in open(f"{run}/run/metrics.jsonl")][a.warmup:]
     ms = [r["step_ms"] for r in records]
-    return {"peer": "pretrain", "mode": "", "precision": precision, "steps": len(ms),
-            "tokens_per_second": round(sequences * T * 1e3 / statistics.median(ms), 1), "last_loss": records[-1]["loss"]}
+    return {"peer": "pretrain", "mode": "", "steps": len(ms), "tokens_per_second": round(sequences * T * 1e3 / statistics.median(ms), 1),
+            "last_loss": records[-1]["loss"]}
 
 
 def peer(a, script, size, precision, *extra):
@@ -55,10 +58,42 @@ def peer(a, script, size, precision, *extra):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def run(a, program, size, precision):
+    match program:
+        case "ours":
+            return ours(a, size, precision)
+        case "jax":
+            return peer(a, "peer_jax.py", size, precision)
+    return peer(a, "../golden/peer_train.py", size, precision, "--mode", "eager" if program == "torch eager" else "compile")
+
+
 def machine(binary):
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.processor())
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout.strip()
-    return {"date": datetime.date.today().isoformat(), "commit": commit, "cpu": cpu, "cores": os.cpu_count(), "load": os.getloadavg()[0]}
+    return {"date": datetime.date.today().isoformat(), "commit": commit, "cpu": cpu, "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 2)}
+
+
+def measure(a):
+    for size in a.sizes:
+        for precision in a.precisions:
+            for i in range(a.rounds):
+                row = {"size": size, "precision": precision, **machine(a.binary)}
+                k = i % len(PROGRAMS)
+                row["programs"] = {name: run(a, name, size, precision) for name in PROGRAMS[k:] + PROGRAMS[:k]}
+                with open(a.out, "a") as f:
+                    f.write(json.dumps(row) + "\n")
+                print(json.dumps({name: p["tokens_per_second"] for name, p in row["programs"].items()}), file=sys.stderr, flush=True)
+
+
+def table(path):
+    rows = [json.loads(line) for line in open(path)]
+    print("| model | precision | rounds | " + " | ".join(PROGRAMS) + " | " + " | ".join(f"ours / {p}" for p in PROGRAMS[:-1]) + " |")
+    print("|---" * (3 + len(PROGRAMS) * 2 - 1) + "|")
+    for size, precision in dict.fromkeys((r["size"], r["precision"]) for r in rows):
+        rounds = [{n: p["tokens_per_second"] for n, p in r["programs"].items()} for r in rows if (r["size"], r["precision"]) == (size, precision)]
+        speeds = [f"{statistics.median(r[n] for r in rounds):,.0f}" for n in PROGRAMS]
+        ratios = [f"{statistics.median(r['ours'] / r[n] for r in rounds):.2f}" for n in PROGRAMS[:-1]]
+        print(f"| {size} | {precision} | {len(rounds)} | " + " | ".join(speeds + ratios) + " |")
 
 
 def main():
@@ -66,35 +101,16 @@ def main():
     p.add_argument("--binary", default="bin/pretrain")
     p.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     p.add_argument("--precisions", nargs="+", default=["bf16", "fp32"])
-    p.add_argument("--rounds", type=int, default=2)
+    p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--steps", type=int, default=8)
     p.add_argument("--warmup", type=int, default=2)
-    p.add_argument("--out", default="peers.json")
+    p.add_argument("--out", default="peers.jsonl", help="results are added to this file, one JSON object a round")
+    p.add_argument("--table", metavar="FILE", help="measure nothing: print the medians of a file of results as Markdown")
     a = p.parse_args()
-    torch = "../golden/peer_train.py"
-    programs = {
-        "torch eager": lambda *x: peer(a, torch, *x, "--mode", "eager"),
-        "torch.compile": lambda *x: peer(a, torch, *x, "--mode", "compile"),
-        "jax": lambda *x: peer(a, "peer_jax.py", *x),
-        "ours": lambda *x: ours(a, *x),
-    }
-    for size in a.sizes:
-        for precision in a.precisions:
-            for round in range(a.rounds):
-                row = {"size": size, "round": round, **machine(a.binary)}
-                order = list(programs)[round % 4:] + list(programs)[:round % 4]
-                for name in order:
-                    row[name] = programs[name](size, precision)
-                row["precision"] = precision
-                with open(a.out, "a") as f:
-                    f.write(json.dumps(row) + "\n")
-                speed = {name: row[name]["tokens_per_second"] for name in programs}
-                ratios = {name: round_(speed["ours"] / s) for name, s in speed.items() if name != "ours"}
-                print(f"| {size} | {precision} | " + " | ".join(f"{speed[n]:,.0f}" for n in programs) + " | " + " | ".join(str(r) for r in ratios.values()) + " |", flush=True)
-
-
-def round_(x):
-    return float(f"{x:.2f}")
+    if a.table:
+        table(a.table)
+    else:
+        measure(a)
 
 
 if __name__ == "__main__":

@@ -140,10 +140,14 @@ func follow(draft *configs.Draft, old *configs.Resolved, step int64) (*configs.R
 		past = &configs.Past{Run: old, Step: step}
 	}
 	r, err := draft.Resolve(past)
-	if err == nil && r.Run.Model.VocabSize == 0 { // the tokenizer's, as it was then: its hash is compared, too
+	if err != nil {
+		return nil, err
+	}
+	r = r.KeepMicroBatch(old)
+	if r.Run.Model.VocabSize == 0 { // the tokenizer's, as it was then: its hash is compared, too
 		r.Run.Model.VocabSize = old.Run.Model.VocabSize
 	}
-	return r, err
+	return r, nil
 }
 
 // segments is a past as a checkpoint keeps it.

@@ -86,14 +86,16 @@ to fit it on.`,
 			if err != nil {
 				return err
 			}
-			p := makePlan(r, speed)
-			if withData {
-				if err := p.addData(cmd.Context(), r, stderr); err != nil {
+			var memory *memoryPlan
+			if withMemory || device != "" {
+				if memory, r, err = planMemory(r, spec, device, stderr); err != nil {
 					return err
 				}
 			}
-			if withMemory || device != "" {
-				if p.Memory, err = planMemory(r, spec, device, stderr); err != nil {
+			p := makePlan(r, speed)
+			p.Memory = memory
+			if withData {
+				if err := p.addData(cmd.Context(), r, stderr); err != nil {
 					return err
 				}
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -8,6 +9,7 @@ import (
 	"pretrain/internal/backend"
 	"pretrain/internal/gpu"
 	"pretrain/model"
+	"pretrain/schedule"
 	"pretrain/train"
 	"pretrain/train/loss"
 	"pretrain/train/mesh"
@@ -34,34 +36,32 @@ type memoryPlan struct {
 	Largest int64  `json:"largest_micro_batch"` // that fits and divides the batch; 0: none does
 }
 
-// usableShare of a device's memory is a run's: the driver, its context and the gaps between buffers take the rest.
-const usableShare = 0.9
-
 // memoryPlanner compiles a run's programs for one micro-batch or another.
 type memoryPlanner struct {
-	run       *configs.Resolved
-	program   *train.Program
-	mesh      *mesh.Mesh
-	optimizer int64 // bytes on each device
+	run     *configs.Resolved
+	program *train.Program
+	mesh    *mesh.Mesh
 }
 
-// planMemory compiles what the run would run, without running it. device may be "".
-func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*memoryPlan, error) {
+// planMemory compiles what the run would run, without running it. device may be "". The configuration it returns has the number that
+// batch.micro_batch: auto stands for.
+func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*memoryPlan, *configs.Resolved, error) {
+	fail := func(err error) (*memoryPlan, *configs.Resolved, error) { return nil, nil, err }
 	var target gpu.GPU
 	if device != "" {
 		var err error
 		if target, err = gpu.ByKey(device); err != nil {
-			return nil, usageError{fmt.Errorf("--device: %w", err)}
+			return fail(usageError{fmt.Errorf("--device: %w", err)})
 		}
 	}
 	be, info, err := backend.Open(spec, backend.Options{})
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
 	defer be.Finalize()
 	m, err := mesh.New(be, r.Run.Train.Mesh)
 	if err != nil {
-		return nil, usageError{err}
+		return fail(usageError{err})
 	}
 	config := r.Run.Model
 	if config.VocabSize == 0 {
@@ -75,26 +75,36 @@ func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*me
 	head := loss.Head{Numerics: numerics, SoftCap: config.LogitSoftCap, ZLoss: r.Run.Loss.ZLoss, ChunkTokens: r.Run.Loss.ChunkTokens}
 	program, err := train.NewProgram(m, decoder, head, r.Run.Optimizer)
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
 	defer program.Finalize()
 	params, optimizer := program.StateBytes()
-	p := &memoryPlanner{r, program, m, optimizer}
+	p := &memoryPlanner{r, program, m}
 
 	out := &memoryPlan{
-		Compiler: info.Platform, Devices: m.Devices(), MicroBatch: r.Derived.MicroBatch, Parameters: params, Optimizer: optimizer,
-		Memory: info.Devices[0].MemoryBytes, Device: info.Devices[0].Kind,
+		Compiler: info.Platform, Devices: m.Devices(), Parameters: params, Optimizer: optimizer,
+		Memory: info.Devices[0].MemoryBytes, Device: info.Devices[0].Kind, Usable: info.UsableBytes(),
 	}
 	if device != "" {
 		out.Device, out.Memory = target.Name, int64(target.Bytes())
+		out.Usable = backend.Usable(out.Memory)
 		if info.Platform != "cuda" {
 			fmt.Fprintf(stderr, "note: compiled for %s: a GPU's compiler fuses otherwise, and has kernels for attention; ask on the GPU for what it takes\n", info.Platform)
 		}
 	}
-	out.Usable = int64(usableShare * float64(out.Memory))
+	if out.Largest, _, err = p.largest(out.Usable); err != nil && !errors.Is(err, train.ErrNoRoom) {
+		return fail(err)
+	}
+	if r.Run.Batch.MicroBatch == schedule.Auto && out.Largest > 0 {
+		if r, err = r.WithMicroBatch(out.Largest); err != nil {
+			return fail(err)
+		}
+		p.run = r
+	}
+	out.MicroBatch = r.Derived.MicroBatch
 	accumulate := p.accumulates(out.MicroBatch)
 	if out.Peak, err = p.peak(out.MicroBatch, accumulate); err != nil {
-		return nil, err
+		return fail(err)
 	}
 	// Another size says what of it grows with the micro-batch.
 	parts := int64(m.BatchParts())
@@ -104,14 +114,13 @@ func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*me
 	}
 	peak, err := p.peak(other, accumulate) // of the same programs
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
 	slope := float64(out.Peak-peak) / float64(out.MicroBatch-other)
 	out.Activations = int64(slope * float64(out.MicroBatch))
 	out.Temporaries = out.Peak - out.Parameters - out.Optimizer - out.Activations
 	out.Fits = out.Peak <= out.Usable
-	out.Largest, err = p.largest(out.Usable, out.Peak, out.MicroBatch, slope)
-	return out, err
+	return out, r, nil
 }
 
 // accumulates says whether a batch is several micro-batches of so many sequences.
@@ -121,41 +130,21 @@ func (p *memoryPlanner) accumulates(sequences int64) bool {
 
 // peak is the memory of each device while training on micro-batches of so many sequences.
 func (p *memoryPlanner) peak(sequences int64, accumulate bool) (int64, error) {
-	graphs, err := p.program.Compile(int(sequences), p.run.Run.Model.MaxSeqLen, accumulate)
-	if err != nil {
-		return 0, err
+	n, err := p.program.Peak(int(sequences), p.run.Run.Model.MaxSeqLen, accumulate)
+	if errors.Is(err, train.ErrNoAccount) {
+		err = usageError{err}
 	}
-	most := int64(0)
-	for i, gr := range graphs {
-		m, known := backend.MemoryOf(gr)
-		if !known {
-			return 0, usagef("the backend does not say what a program takes: use --backend cpu or cuda")
-		}
-		peak := m.Peak()
-		if accumulate && i == 0 {
-			peak += p.optimizer // which is there, too, and no input of it
-		}
-		most = max(most, peak)
-	}
-	return most, nil
+	return n, err
 }
 
-// largest is the largest micro-batch that divides the batch and fits, found by the slope and then compiled to be sure.
-func (p *memoryPlanner) largest(usable, peak, at int64, slope float64) (int64, error) {
-	batch, parts := p.run.Derived.SequencesPerStep, int64(p.mesh.BatchParts())
-	for n := batch; n >= parts; n-- {
-		if batch%n != 0 || n%parts != 0 || float64(peak)+slope*float64(n-at) > float64(usable) {
-			continue
-		}
-		compiled, err := p.peak(n, p.accumulates(n))
-		if err != nil {
-			return 0, err
-		}
-		if compiled <= usable {
-			return n, nil
-		}
+// largest is the largest micro-batch with which training takes at most so many bytes of each device, and its peak.
+func (p *memoryPlanner) largest(usable int64) (sequences, peak int64, err error) {
+	if usable <= 0 {
+		return 0, 0, usagef("the backend does not say how much memory its devices have: give batch.micro_batch a number")
 	}
-	return 0, nil
+	return train.Fit(p.run.MicroBatches(int64(p.mesh.BatchParts())), usable, func(n int64) (int64, error) {
+		return p.peak(n, p.accumulates(n))
+	})
 }
 
 // rows adds the memory's rows to a plan's.

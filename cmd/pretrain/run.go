@@ -22,6 +22,7 @@ import (
 	"pretrain/internal/vfs"
 	"pretrain/model"
 	"pretrain/model/generate"
+	"pretrain/schedule"
 	"pretrain/train"
 	"pretrain/train/checkpoint"
 	"pretrain/train/eval"
@@ -168,6 +169,7 @@ func trainRun(ctx context.Context, draft *configs.Draft, o trainOptions, stdout,
 	if err := j.build(ctx, store, saved); err != nil {
 		return err
 	}
+	r = j.config
 	j.say("training %s parameters (%s without embeddings) on %s, %s to step %d of %d",
 		si(j.decoder.Count().Total), si(j.decoder.Count().NonEmbedding), j.device.Devices[0], fromStep(j.run.Step), r.Derived.Steps, r.Derived.Steps)
 	if err := j.train(ctx, store); err != nil {
@@ -220,14 +222,7 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 		return fmt.Errorf("the run in %s was trained with another tokenizer (%.12s… there, %.12s… now): the weights know the old vocabulary; use another --run-dir",
 			j.dir, saved.Meta.TokenizerHash, j.corpus.tokenizer.Hash())
 	}
-	plan, err := j.dataPlan(saved)
-	if err != nil {
-		return err
-	}
 	if err := j.spread(); err != nil {
-		return err
-	}
-	if err := j.describe(); err != nil {
 		return err
 	}
 
@@ -242,6 +237,17 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 		return err
 	}
 	j.onClose(func() error { program.Finalize(); return nil })
+	if err := j.fitMicroBatch(program); err != nil {
+		return err
+	}
+	r = j.config
+	plan, err := j.dataPlan(saved)
+	if err != nil {
+		return err
+	}
+	if err := j.describe(); err != nil {
+		return err
+	}
 	if j.eval, err = eval.New(j.mesh, j.decoder, head, int(r.Derived.MicroBatch)); err != nil {
 		return err
 	}
@@ -282,7 +288,7 @@ func (j *job) spread() (err error) {
 	if j.mesh, err = mesh.New(j.backend, c); err != nil {
 		return usageError{err}
 	}
-	if n := int64(j.mesh.BatchParts()); j.config.Derived.MicroBatch%n != 0 {
+	if n := int64(j.mesh.BatchParts()); j.config.Run.Batch.MicroBatch != schedule.Auto && j.config.Derived.MicroBatch%n != 0 {
 		return usagef("batch.micro_batch: %d sequences do not come out even over the %d parts that train.mesh (%s) cuts a batch into: give a multiple of %d",
 			j.config.Derived.MicroBatch, n, j.mesh.Sizes(), n)
 	}
@@ -290,6 +296,24 @@ func (j *job) spread() (err error) {
 		j.say("warning: %d of %d devices are used (train.mesh: %s): --set train.mesh.fsdp=-1 uses what is left", used, all, j.mesh.Sizes())
 	}
 	return nil
+}
+
+// fitMicroBatch puts a number in the place of batch.micro_batch: auto.
+func (j *job) fitMicroBatch(program *train.Program) error {
+	if j.config.Run.Batch.MicroBatch != schedule.Auto {
+		return nil
+	}
+	p, usable := &memoryPlanner{j.config, program, j.mesh}, j.device.UsableBytes()
+	n, peak, err := p.largest(usable)
+	if errors.Is(err, train.ErrNoRoom) {
+		return usagef("batch.micro_batch: auto: %v: see train.remat, train.mesh.fsdp, a smaller model.max_seq_len", err)
+	}
+	if err != nil {
+		return err
+	}
+	j.say("batch.micro_batch: auto: %d sequences at once, which take %s of the %s that each device has for a run", n, gibibytes(peak), gibibytes(usable))
+	j.config, err = j.config.WithMicroBatch(n)
+	return err
 }
 
 // start puts the run where it begins, or goes on, and opens what is written as it goes. What it opens is closed again to

@@ -171,16 +171,37 @@ func toolOutput(ctx context.Context, name string, args ...string) string {
 	return string(out)
 }
 
+// usableShare of a device's memory is a run's: the driver, its context and the gaps between buffers take the rest.
+const usableShare = 0.9
+
+// Usable is what of so many bytes of a device's memory a run can have.
+func Usable(bytes int64) int64 { return int64(usableShare * float64(bytes)) }
+
+// UsableBytes is what a run can have of each device's memory; 0 where not known. Virtual devices share the machine's, of which it is
+// what other processes leave free now.
+func (i Info) UsableBytes() int64 {
+	all := i.Devices[0].MemoryBytes
+	if i.Platform == string(platformCPU) || i.Platform == string(platformGo) {
+		all = min(all, memInfo("MemAvailable")) / int64(len(i.Devices))
+	}
+	return Usable(all)
+}
+
+// memInfo is a line of /proc/meminfo in bytes, as "MemTotal:       16384 kB"; 0 where there is none.
+func memInfo(name string) int64 {
+	text, _ := os.ReadFile("/proc/meminfo")
+	for line := range strings.Lines(string(text)) {
+		var kilobytes int64
+		if n, _ := fmt.Sscanf(line, name+": %d kB", &kilobytes); n == 1 {
+			return kilobytes << 10
+		}
+	}
+	return 0
+}
+
 // hostMemory is the machine's memory in bytes, or the control group's limit where that is less; 0 where not known.
 func hostMemory() int64 {
-	var total int64
-	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
-		// "MemTotal:       16384 kB" is the first line.
-		if _, err := fmt.Sscanf(string(text), "MemTotal: %d kB", &total); err != nil {
-			return 0
-		}
-		total <<= 10
-	}
+	total := memInfo("MemTotal")
 	if text, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
 		if limit, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64); err == nil { // "max" is no limit
 			total = min(total, limit)
