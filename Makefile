@@ -2,7 +2,7 @@
 # run finds everything there. Needed beforehand: Go, Rust (cargo), a C compiler, make, python3. What is downloaded or built
 # lies in the user's cache and library folders; the checkout only gets bin/.
 .DEFAULT_GOAL := help
-.PHONY: help tools setup build quickstart test pure race lint bench bench-data golden clean
+.PHONY: help tools setup build quickstart test pure race lint bench bench-data gpu-bench gpu-bench-check golden clean
 
 # The packages that need neither cgo nor GoMLX, so that data work runs on any machine. data/stats/baseline links liblzma.
 PURE = $$(go list ./schedule/... ./data/... ./tokenizer ./internal/atomicfile ./internal/openai ./internal/prng ./internal/problem \
@@ -68,6 +68,15 @@ bench-data: build ## measure data preparation beside datatrove and fastText; DAT
 	@python3 -m venv "$(CACHE)/bench-data-venv"
 	@"$(CACHE)/bench-data-venv/bin/pip" install -q -r bench/data/requirements.txt
 	@$(RUST) PYTHON="$(CACHE)/bench-data-venv/bin/python" bench/data/run.sh "$(DATA)"
+
+gpu-bench: tools ## pack what measures training on a GPU machine without network: bin/gpu-bench; DATA=FOLDER for other text than go:std
+	@$(RUST) bench/gpu/bundle.sh bin/gpu-bench "$(or $(DATA),go:std)"
+
+gpu-bench-check: setup ## unpack it and run every part with tiny models on the CPU; PYTHON=… that has JAX and PyTorch (else 5 GB of wheels)
+	@[ -f bin/gpu-bench/gpu-bench.tar.gz ] || $(MAKE) --no-print-directory gpu-bench
+	@python="$(PYTHON)"; if [ -z "$$python" ]; then \
+		python="$(CACHE)/gpu-bench-venv/bin/python"; python3 -m venv "$(CACHE)/gpu-bench-venv" && "$$python" -m pip install -q -r bench/gpu/requirements.txt || exit 1; \
+	fi; PYTHON="$$python" bench/gpu/check.sh bin/gpu-bench/gpu-bench.tar.gz
 
 golden: ## write bench/golden/data again, from its independent PyTorch implementation (5 GB of wheels the first time)
 	@python3 -m venv "$(CACHE)/golden-venv"

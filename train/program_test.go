@@ -10,8 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"pretrain/internal/backendtest"
 	"pretrain/model"
 	"pretrain/train/feed"
+	"pretrain/train/loss"
 	"pretrain/train/mesh"
 	"pretrain/train/optim"
 	"pretrain/train/spike"
@@ -103,34 +105,60 @@ func partitioned(t *testing.T, c mesh.Config) (sum traffic) {
 	return sum
 }
 
-// TestEveryDotIsNarrow: in the compiled step of a bf16 model every product, forward and backward, takes bfloat16 and gives
-// float32: 7 linears a layer with 3 products each, attention with 2 and 4, the output projection with 3.
+// TestEveryDotIsNarrow: in the lowered step of a bf16 model every product, forward and backward, takes bfloat16 and gives
+// float32: 7 linears a layer with 3 products each, attention with 2 and 4, the output projection with 3. A layer that is recomputed
+// makes 6 of its 7 and 2 once more; nobody needs what the last linear gives. What is in float32, and meant to be, are muon's
+// Newton–Schulz iterations: 3 products each, on the 7 matrices of a layer.
 func TestEveryDotIsNarrow(t *testing.T) {
-	if os.Getenv("DOTS") != "" {
-		p := newProgram(t, meshModel(), model.BF16, optim.Default())
-		if _, err := p.Step(initState(t, p, 1), []*feed.Batch{repeatingBatch(0, meshModel(), 8)}, 0.01, spike.None); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	// As XLA was given it: what it makes of a product is the device's affair (docs/performance.md).
-	list := program(t, "DOTS", "1", "", "before_optimizations")
-	dtypes := map[string]string{}
-	for _, in := range list {
-		dtypes[in.name] = in.dtype
-	}
-	dots := 0
-	for _, in := range list {
-		if in.op != "dot" {
+	muon := optim.Default()
+	muon.Kind = optim.Muon
+	m := meshModel()
+	for i, c := range []struct {
+		name         string
+		optim        optim.Config
+		remat        model.Remat
+		narrow, wide int
+	}{
+		{"adamw", optim.Default(), model.RematNone, m.NumLayers*(7*3+2+4) + 3, 0},
+		{"muon, layers recomputed", muon, model.RematLayer, m.NumLayers*(7*3+2+4+6+2) + 3, m.NumLayers * 7 * 3 * muon.MuonSteps},
+	} {
+		if which := os.Getenv("DOTS"); which != "" {
+			if which == strconv.Itoa(i) {
+				be := backendtest.CPU(t)
+				n := model.NumericsFor(be, model.BF16)
+				p, err := NewProgram(mesh.One(be), model.Decoder{Config: m, Numerics: n, Remat: c.remat}, loss.Head{Numerics: n}, c.optim)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := p.Compile(8, m.MaxSeqLen, false); err != nil {
+					t.Fatal(err)
+				}
+			}
 			continue
 		}
-		dots++
-		if lhs, rhs := dtypes[in.operands[0]], dtypes[in.operands[1]]; lhs != "bf16" || rhs != "bf16" || in.dtype != "f32" {
-			t.Errorf("%s is a product of %s and %s into %s", in.name, lhs, rhs, in.dtype)
+		// As XLA was given it: what it makes of a product is the device's affair (docs/performance.md).
+		list := program(t, "DOTS", strconv.Itoa(i), "", "before_optimizations")
+		dtypes := map[string]string{}
+		for _, in := range list {
+			dtypes[in.name] = in.dtype
 		}
-	}
-	if want := meshModel().NumLayers*(7*3+2+4) + 3; dots != want {
-		t.Errorf("%d products, want %d", dots, want)
+		narrow, wide := 0, 0
+		for _, in := range list {
+			if in.op != "dot" {
+				continue
+			}
+			switch lhs, rhs := dtypes[in.operands[0]], dtypes[in.operands[1]]; lhs + rhs + in.dtype {
+			case "bf16bf16f32":
+				narrow++
+			case "f32f32f32":
+				wide++
+			default:
+				t.Errorf("%s: %s is a product of %s and %s into %s", c.name, in.name, lhs, rhs, in.dtype)
+			}
+		}
+		if narrow != c.narrow || wide != c.wide {
+			t.Errorf("%s: %d products of bfloat16 and %d of float32, want %d and %d", c.name, narrow, wide, c.narrow, c.wide)
+		}
 	}
 }
 

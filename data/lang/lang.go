@@ -11,8 +11,6 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"github.com/pemistahl/lingua-go"
-
 	"pretrain/data"
 	"pretrain/internal/problem"
 )
@@ -40,11 +38,11 @@ func Default() Config {
 func (c Config) Validate() error {
 	var p problem.List
 	p.Check(c.Mode.Valid(), "mode", c.Mode, "%s, %s or %s", data.Off, data.Filter, data.Tag)
+	p.Check(linked || c.Mode == data.Off, "mode", c.Mode, "off: this program was built without lingua-go (tag nolingua)")
 	p.Check(c.Mode != data.Filter || len(c.Keep) > 0, "keep", "[]", "the languages to keep, such as [zh, en], or mode: tag")
 	p.Check(c.MinScore >= 0 && c.MinScore <= 1, "min_score", c.MinScore, "a part, 0 to 1")
 	for i, code := range c.Candidates {
-		_, ok := languageOf(code)
-		p.Check(ok, fmt.Sprintf("candidates[%d]", i), code, "the ISO 639-1 code of a language that lingua-go knows, such as de")
+		p.Check(known(code), fmt.Sprintf("candidates[%d]", i), code, "the ISO 639-1 code of a language that lingua-go knows, such as de")
 	}
 	p.Check(len(c.Candidates) >= 2, "candidates", c.Candidates, "two languages or more")
 	return p.Err()
@@ -56,31 +54,18 @@ const (
 	Unsure        data.Reason = "language_unsure"
 )
 
-func languageOf(code string) (lingua.Language, bool) {
-	i := slices.IndexFunc(lingua.AllLanguages(), func(l lingua.Language) bool { return strings.EqualFold(l.IsoCode639_1().String(), code) })
-	if i < 0 {
-		return lingua.Unknown, false
-	}
-	return lingua.AllLanguages()[i], true
-}
-
 // Detector finds languages. It is safe for concurrent use.
 type Detector struct {
 	config Config
-	lingua func() lingua.LanguageDetector // made when first needed: its models are large
+	lingua func() detector // made when first needed: its models are large
 }
+
+// detector is lingua-go's part: the language of a text, as its ISO 639-1 code, and how sure that is.
+type detector func(text string) (code string, score float64)
 
 // NewDetector prepares a detector; c must be valid.
 func NewDetector(c Config) *Detector {
-	return &Detector{c, sync.OnceValue(func() lingua.LanguageDetector {
-		var list []lingua.Language
-		for _, code := range c.Candidates {
-			if l, ok := languageOf(code); ok && !slices.Contains(list, l) {
-				list = append(list, l)
-			}
-		}
-		return lingua.NewLanguageDetectorBuilder().FromLanguages(list...).WithLowAccuracyMode().Build()
-	})}
+	return &Detector{c, sync.OnceValue(func() detector { return newLingua(c.Candidates) })}
 }
 
 // Detect is the language of a text, as its ISO 639-1 code, and how sure that is: the share of its script, or lingua-go's confidence.
@@ -98,11 +83,7 @@ func (x *Detector) Detect(text string) (code string, score float64) {
 			return "en", s.of(latin)
 		}
 	}
-	best := x.lingua().ComputeLanguageConfidenceValues(beginning(text, linguaBytes))
-	if len(best) == 0 {
-		return "", 0
-	}
-	return strings.ToLower(best[0].Language().IsoCode639_1().String()), best[0].Value()
+	return x.lingua()(beginning(text, linguaBytes))
 }
 
 // linguaBytes is how much text lingua-go reads.

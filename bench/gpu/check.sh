@@ -1,0 +1,29 @@
+#!/bin/sh
+# Runs the GPU benchmark as it would be on the machine with the GPU: from the archive, in an empty home folder, with nothing of
+# the environment; but with tiny models, on the CPU.
+#
+#   PYTHON=/path/to/python check.sh ARCHIVE      a Python with JAX and PyTorch
+set -e
+archive=$(realpath "$1") python=${PYTHON:-python3}
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+mkdir "$dir/home"
+tar xzf "$archive" -C "$dir"
+plugin=$("$dir/gpu-bench/pretrain" doctor --backend cpu --json | "$python" -c 'import json, sys; print(json.load(sys.stdin)["backend"]["plugin"])')
+env -i PATH="$PATH" HOME="$dir/home" PYTHON="$python" BACKEND="xla:$plugin" SMOKE=1 MINUTES=30 OUT="$dir/results" "$dir/gpu-bench/run.sh"
+"$python" - "$dir/results/results.json" "$dir/gpu-bench" <<'END'
+import json, sys
+sys.path.insert(0, sys.argv[2])
+import bench, shapes
+parts = json.load(open(sys.argv[1]))["parts"]
+assert list(parts) == [name for name, _ in bench.PARTS], list(parts)
+for name, part in parts.items():
+    kind, size = name.split("/")
+    assert part["last_loss"] < part["first_loss"] and part["timed_steps"] >= 1, (name, part)
+    if kind not in ("jax", "torch"):
+        # On the CPU no product is of cuBLAS, but all that XLA left as such are of bfloat16.
+        assert part["dots"], (name, part)
+assert parts["resume/2.4b"]["resumed_at_step"] == 16 and len(parts["resume/2.4b"]["losses"]) == 4, parts["resume/2.4b"]
+assert parts["resume/2.4b"]["first_loss"] < parts["train/2.4b"]["first_loss"], "the resumed run does not go on"
+print("every part ran")
+END
