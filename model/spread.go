@@ -16,7 +16,7 @@ type Spread interface {
 }
 
 // Across is the decoder on several devices; with nil, on one. Attention is of elementary operations there: XLA's partitioner
-// cannot look into a kernel.
+// cannot look into a kernel, and would run it whole on each device (docs/scale-out.md).
 func (m Decoder) Across(s Spread) Decoder {
 	if s != nil {
 		m.Spread, m.Numerics = s, m.Numerics.Decomposed()
