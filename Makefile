@@ -5,8 +5,8 @@
 .PHONY: help tools setup build quickstart test pure race lint bench bench-data gpu-bench gpu-bench-check golden clean
 
 # The packages that need neither cgo nor GoMLX, so that data work runs on any machine. data/stats/baseline links liblzma.
-PURE = $$(go list ./schedule/... ./data/... ./tokenizer ./internal/atomicfile ./internal/openai ./internal/prng ./internal/problem \
-	./internal/chart ./internal/safetensors ./internal/section ./internal/units ./internal/vfs ./train/ablate | grep -v /baseline)
+PURE = $$(go list ./schedule/... ./data/... ./tokenizer ./internal/atomicfile ./internal/modelfile ./internal/openai ./internal/prng ./internal/problem \
+	./internal/chart ./internal/quickjson ./internal/safetensors ./internal/section ./internal/units ./internal/vfs ./train/ablate | grep -v /baseline)
 LINT_VERSION = v2.15.0
 # As the program itself has it: see cacheDir in cmd/pretrain.
 CACHE = $${PRETRAIN_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/pretrain}
@@ -63,11 +63,11 @@ lint: tools ## vet and the linters of .golangci.yml, with the layer rules
 bench: setup ## benchmarks of the packages
 	@$(RUST) go test -run '^$$' -bench . -benchtime 1s ./...
 
-bench-data: build ## measure data preparation beside datatrove and fastText; DATA=FOLDER of JSON Lines, see bench/data/README.md
+bench-data: build ## measure data preparation beside datatrove, fastText, …; DATA=FOLDER [PARTS="chain compare"], see bench/data/README.md
 	@[ -n "$(DATA)" ] || { echo "bench-data: DATA is missing; to mend it: make bench-data DATA=FOLDER, with the files that bench/data/README.md names" >&2; exit 2; }
 	@python3 -m venv "$(CACHE)/bench-data-venv"
 	@"$(CACHE)/bench-data-venv/bin/pip" install -q -r bench/data/requirements.txt
-	@$(RUST) PYTHON="$(CACHE)/bench-data-venv/bin/python" bench/data/run.sh "$(DATA)"
+	@$(RUST) PYTHON="$(CACHE)/bench-data-venv/bin/python" bench/data/run.sh "$(DATA)" $(PARTS)
 
 gpu-bench: tools ## pack what measures training on a GPU machine without network: bin/gpu-bench; DATA=FOLDER for other text than go:std
 	@$(RUST) bench/gpu/bundle.sh bin/gpu-bench "$(or $(DATA),go:std)"

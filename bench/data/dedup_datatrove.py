@@ -1,6 +1,6 @@
 """Deduplicates JSON Lines files with datatrove's MinHash in its default setting (5-grams, 14 buckets of 8), on one core, and says how much
 processor time each step took, and how its choice compares with ours in the folder OURS: `python dedup_datatrove.py OUT OURS FILE...`. See
-dedup.sh."""
+compare.py."""
 
 import json
 import os
@@ -47,8 +47,8 @@ def main():
         total += spent
         print(f"{name}: {spent:.2f} s of processor, {time.time() - wall:.2f} s of wall clock", flush=True)
         if name == "sign":
-            print(f"sign: {text / 1e6 / spent:.2f} MB/s of processor")
-    print(f"end to end: {text / 1e6:.1f} MB of text, {total:.2f} s of processor, {text / 1e6 / total:.2f} MB/s of processor")
+            print(f"@ MinHash signatures {text / 1e6 / spent:.4f}")
+    print(f"@ MinHash end to end {text / 1e6 / total:.4f}")
     theirs = documents - kept(out + "/kept")
     ours = documents - kept(ours)
     print(f"{len(documents)} documents; dropped by both {len(ours & theirs)}, only by ours {len(ours - theirs)}, only by datatrove {len(theirs - ours)}")

@@ -166,7 +166,7 @@ func kept(r rune) bool {
 
 // compatible is NFKC but for what is kept.
 func compatible(text string) string {
-	if norm.NFKC.QuickSpanString(text) == len(text) {
+	if stable(text) || norm.NFKC.QuickSpanString(text) == len(text) {
 		return text
 	}
 	var b strings.Builder
@@ -183,6 +183,31 @@ func compatible(text string) string {
 	}
 	b.WriteString(norm.NFKC.String(text[start:]))
 	return b.String()
+}
+
+// stable reports whether a text has nothing but ASCII, Latin letters with accents, Chinese characters, the commonest marks and what is
+// kept, none of which changes: it is the way past x/text for most texts.
+func stable(text string) bool {
+	for i := 0; i < len(text); {
+		c := text[i]
+		if c < utf8.RuneSelf {
+			i++
+			continue
+		}
+		if c >= 0xe5 && c <= 0xe9 { // U+5000 to U+9FFF
+			i += 3
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case r >= 0x4e00 && r <= 0x9fff, r >= 0xc0 && r <= 0x17e && r != 0x132 && r != 0x133 && r != 0x13f && r != 0x140 && r != 0x149,
+			r == '。' || r == '、' || r >= 0x3008 && r <= 0x3011, r >= 0x2012 && r <= 0x2022 && r != 0x2017, kept(r):
+		default:
+			return false
+		}
+		i += n
+	}
+	return true
 }
 
 // visible removes what cannot be seen.

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"pretrain/data"
 )
 
@@ -86,4 +88,21 @@ func FuzzClean(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is taken for stable is what x/text leaves, alone and after any character, or what is kept.
+func TestStable(t *testing.T) {
+	n := 0
+	for r := rune(0); r <= utf8.MaxRune; r++ {
+		if !utf8.ValidRune(r) || !stable(string(r)) || kept(r) {
+			continue
+		}
+		n++
+		if p := norm.NFKC.PropertiesString(string(r)); !p.BoundaryBefore() || !norm.NFKC.IsNormalString(string(r)) {
+			t.Errorf("U+%04X is not stable", r)
+		}
+	}
+	if n < 20_000 {
+		t.Errorf("%d characters are stable; there are as many Chinese ones alone", n)
+	}
 }

@@ -81,6 +81,9 @@ type Config struct {
 type MinHash struct {
 	// Enabled looks for near-duplicates. Default true.
 	Enabled bool `yaml:"enabled" json:"enabled"`
+	// Chat looks for them among conversations, too. Default false, exact duplicates only: what conversations have in common, a long
+	// system prompt or the wording of a task, is often most of their text, and what they differ in is what they are for.
+	Chat bool `yaml:"chat" json:"chat"`
 	// NGram is the number of consecutive words that are one feature; a CJK character counts as a word. Default 5 (FineWeb).
 	// Scattered edits destroy n features each: 3 finds documents that are edited more heavily.
 	NGram int `yaml:"ngram" json:"ngram"`

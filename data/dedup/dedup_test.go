@@ -181,6 +181,23 @@ func TestConversations(t *testing.T) {
 	if diff := cmp.Diff([][]data.Reason{{"", Exact, ""}}, got.reasons); diff != "" {
 		t.Error(diff)
 	}
+	long := func(answer string) data.Document {
+		d := talk(answer)
+		prompt := ""
+		for i := range 400 {
+			prompt += fmt.Sprintf("rule%d ", i)
+		}
+		d.Messages = append([]data.Message{{Role: "system", Content: prompt}}, d.Messages...)
+		return d
+	}
+	for chat, want := range map[bool]data.Reason{false: "", true: Near} {
+		c := Default()
+		c.MinHash.Chat = chat
+		got := phases(t, c, 1, []data.Document{long("Because."), long("No idea.")})
+		if diff := cmp.Diff([][]data.Reason{{"", want}}, got.reasons); diff != "" {
+			t.Errorf("minhash.chat %v: %s", chat, diff)
+		}
+	}
 }
 
 // Whatever the corpus, the phases drop what a direct reading of the definitions drops: all pairs that share a band, connected

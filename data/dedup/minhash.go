@@ -42,12 +42,17 @@ func NewHasher(c MinHash) *Hasher {
 	return h
 }
 
-// Signature returns, for each hash function, the minimum over the text's n-grams: two texts agree in one with the probability
-// of their sets' Jaccard similarity. It is nil for a text without words, and valid until the next call.
-func (h *Hasher) Signature(text string) []uint64 {
+// reset makes the signature that of no n-grams.
+func (h *Hasher) reset() {
 	for i := range h.min {
 		h.min[i] = math.MaxUint64
 	}
+}
+
+// Signature returns, for each hash function, the minimum over the text's n-grams: two texts agree in one with the probability
+// of their sets' Jaccard similarity. It is nil for a text without words, and valid until the next call.
+func (h *Hasher) Signature(text string) []uint64 {
+	h.reset()
 	empty := true
 	h.shingler.Each(text, func(grams []uint64) {
 		empty = false

@@ -58,8 +58,7 @@ func NewSigner(dir string, file uint32, c Config) (*Signer, error) {
 	return s, nil
 }
 
-// Add signs a document. Index counts up from 0 without gaps. Only its text is looked at: conversations are exact or not
-// duplicates by their messages' contents.
+// Add signs a document. Index counts up from 0 without gaps. Of a conversation the text is its messages with their roles.
 func (s *Signer) Add(index uint32, d *data.Document) error {
 	if index != s.next {
 		return fmt.Errorf("sign documents: document %d of file %d follows document %d", index, s.file, int64(s.next)-1)
@@ -86,7 +85,10 @@ func (s *Signer) Add(index uint32, d *data.Document) error {
 		}
 	}
 	if s.hasher != nil {
-		signature := s.hasher.Signature(text)
+		var signature []uint64
+		if s.hasher.reset(); len(d.Messages) == 0 || s.c.MinHash.Chat {
+			signature = s.hasher.Signature(text)
+		}
 		for band := range s.c.MinHash.Bands {
 			if signature == nil {
 				break

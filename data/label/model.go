@@ -1,19 +1,17 @@
 package label
 
 import (
-	"bufio"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/zeebo/xxh3"
 
 	"pretrain/internal/atomicfile"
+	"pretrain/internal/modelfile"
 	"pretrain/internal/problem"
 	"pretrain/internal/vfs"
 )
@@ -35,18 +33,15 @@ type header struct {
 	Weights string `json:"weights"`
 }
 
-const (
-	magic      = "pretrain label model\n"
-	version    = 1
-	maxWeights = 1 << 28 // 1 GiB
-	maxHeader  = 16 << 20
-)
+var format = modelfile.Format{Name: "label model", Version: 1, Maker: "pretrain data train-classifier"}
+
+const maxWeights = 1 << 28 // 1 GiB
 
 func newModel(labels []string, t Training) (*Model, error) {
 	if n := (t.Buckets + 1) * len(labels); n > maxWeights {
 		return nil, fmt.Errorf("%d labels of %d buckets make %d weights, more than %d: lower buckets", len(labels), t.Buckets, n, maxWeights)
 	}
-	return &Model{header{Version: version, Labels: labels, Training: t}, make([]float32, (t.Buckets+1)*len(labels))}, nil
+	return &Model{header{Version: format.Version, Labels: labels, Training: t}, make([]float32, (t.Buckets+1)*len(labels))}, nil
 }
 
 // Key identifies the model: what it predicts follows from it.
@@ -148,21 +143,7 @@ func (m *Model) Save(path string) error {
 	return atomicfile.WriteFile(vfs.OS, path, m.write)
 }
 
-func (m *Model) write(w io.Writer) error {
-	head, err := json.Marshal(m.header)
-	if err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintf(w, "%s%s\n", magic, head); err != nil {
-		return err
-	}
-	z, err := zstd.NewWriter(w)
-	if err != nil {
-		return err
-	}
-	_, err = z.Write(rawWeights(m.weights))
-	return errors.Join(err, z.Close())
-}
+func (m *Model) write(w io.Writer) error { return format.Write(w, m.header, rawWeights(m.weights)) }
 
 func rawWeights(weights []float32) []byte {
 	b := make([]byte, 0, 4*len(weights))
@@ -170,11 +151,6 @@ func rawWeights(weights []float32) []byte {
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
 	}
 	return b
-}
-
-func hashWeights(raw []byte) string {
-	sum := xxh3.Hash128(raw)
-	return fmt.Sprintf("%016x%016x", sum.Hi, sum.Lo)
 }
 
 // Load reads a model that [Model.Save] wrote. Errors name the file.
@@ -192,23 +168,12 @@ func Load(path string) (*Model, error) {
 }
 
 func readModel(r io.Reader) (*Model, error) {
-	in := bufio.NewReader(r)
-	for _, c := range []byte(magic) {
-		if got, err := in.ReadByte(); err != nil || got != c {
-			return nil, errors.New("not a label model: give a file that `pretrain data train-classifier` wrote")
-		}
-	}
-	head, err := io.ReadAll(io.LimitReader(lineOf{in}, maxHeader))
+	m := &Model{}
+	body, err := format.Read(r, &m.header)
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{}
-	if err := json.Unmarshal(head, &m.header); err != nil {
-		return nil, fmt.Errorf("damaged header: %w", err)
-	}
-	if m.Version != version {
-		return nil, fmt.Errorf("format %d; this program reads %d: train it again", m.Version, version)
-	}
+	defer body.Close()
 	var p problem.List
 	m.Training.check(&p)
 	if err := p.Err(); err != nil {
@@ -217,17 +182,12 @@ func readModel(r io.Reader) (*Model, error) {
 	if len(m.header.Labels) < 2 || (m.Training.Buckets+1)*len(m.header.Labels) > maxWeights {
 		return nil, fmt.Errorf("damaged header: %d labels", len(m.header.Labels))
 	}
-	z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1))
-	if err != nil {
-		return nil, err
-	}
-	defer z.Close()
 	size := 4 * (m.Training.Buckets + 1) * len(m.header.Labels)
-	raw, err := io.ReadAll(io.LimitReader(z, int64(size)))
+	raw, err := io.ReadAll(io.LimitReader(body, int64(size)))
 	if err != nil {
 		return nil, fmt.Errorf("damaged weights: %w", err)
 	}
-	if len(raw) != size || hashWeights(raw) != m.header.Weights {
+	if len(raw) != size || modelfile.Hash(raw) != m.header.Weights {
 		return nil, errors.New("damaged weights: their hash is not the one in the header")
 	}
 	m.weights = make([]float32, size/4)
@@ -235,21 +195,4 @@ func readModel(r io.Reader) (*Model, error) {
 		m.weights[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
 	}
 	return m, nil
-}
-
-// lineOf reads up to the end of a line and takes it.
-type lineOf struct{ *bufio.Reader }
-
-func (l lineOf) Read(b []byte) (int, error) {
-	for i := range b {
-		c, err := l.ReadByte()
-		if err != nil {
-			return i, err
-		}
-		if c == '\n' {
-			return i, io.EOF
-		}
-		b[i] = c
-	}
-	return len(b), nil
 }

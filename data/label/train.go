@@ -14,6 +14,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"pretrain/internal/modelfile"
 	"pretrain/internal/prng"
 )
 
@@ -45,7 +46,7 @@ func Train(ctx context.Context, examples iter.Seq2[Example, error], t Training, 
 	if err := m.fit(ctx, set.train, progress); err != nil {
 		return nil, err
 	}
-	m.header.Weights = hashWeights(rawWeights(m.weights))
+	m.header.Weights = modelfile.Hash(rawWeights(m.weights))
 	if len(set.holdout) > 0 {
 		s := newScores(set.labels)
 		p := make([]float64, len(set.labels))

@@ -3,17 +3,16 @@ package lm
 import (
 	"bufio"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/zeebo/xxh3"
 
 	"pretrain/internal/atomicfile"
+	"pretrain/internal/modelfile"
 	"pretrain/internal/vfs"
 )
 
@@ -41,12 +40,9 @@ type entry struct {
 	logP, logBackoff float32
 }
 
-const (
-	magic     = "pretrain n-gram model\n"
-	version   = 1
-	entrySize = 16
-	maxHeader = 1 << 20
-)
+var format = modelfile.Format{Name: "n-gram model", Version: 1, Maker: "pretrain data prepare"}
+
+const entrySize = 16
 
 // index makes the table from the entries.
 func (m *Model) index() {
@@ -54,7 +50,7 @@ func (m *Model) index() {
 	for _, e := range m.entries[1:] {
 		m.table.put(e.hash, uint64(math.Float32bits(e.logP))<<32|uint64(math.Float32bits(e.logBackoff)))
 	}
-	m.header.Entries = hashOf(m.raw())
+	m.header.Entries = modelfile.Hash(m.raw())
 }
 
 // Key identifies the model: the perplexities follow from it.
@@ -139,21 +135,7 @@ func (s *scorer) score(text string) (sum float64, n int) {
 // Save writes the model to a file, at once or not at all.
 func (m *Model) Save(path string) error { return atomicfile.WriteFile(vfs.OS, path, m.write) }
 
-func (m *Model) write(w io.Writer) error {
-	head, err := json.Marshal(m.header)
-	if err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintf(w, "%s%s\n", magic, head); err != nil {
-		return err
-	}
-	z, err := zstd.NewWriter(w)
-	if err != nil {
-		return err
-	}
-	_, err = z.Write(m.raw())
-	return errors.Join(err, z.Close())
-}
+func (m *Model) write(w io.Writer) error { return format.Write(w, m.header, m.raw()) }
 
 func (m *Model) raw() []byte {
 	b := make([]byte, 0, entrySize*len(m.entries))
@@ -163,11 +145,6 @@ func (m *Model) raw() []byte {
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(e.logBackoff))
 	}
 	return b
-}
-
-func hashOf(raw []byte) string {
-	sum := xxh3.Hash128(raw)
-	return fmt.Sprintf("%016x%016x", sum.Hi, sum.Lo)
 }
 
 // Load reads a model that [Model.Save] wrote. Errors name the file.
@@ -185,40 +162,17 @@ func Load(path string) (*Model, error) {
 }
 
 func readModel(r io.Reader) (*Model, error) {
-	in := bufio.NewReader(r)
-	for _, c := range []byte(magic) {
-		if got, err := in.ReadByte(); err != nil || got != c {
-			return nil, errors.New("not an n-gram model of this program")
-		}
-	}
-	var head []byte
-	for {
-		c, err := in.ReadByte()
-		if err != nil || len(head) > maxHeader {
-			return nil, errors.New("damaged header")
-		}
-		if c == '\n' {
-			break
-		}
-		head = append(head, c)
-	}
 	var m Model
-	if err := json.Unmarshal(head, &m.header); err != nil {
-		return nil, fmt.Errorf("damaged header: %w", err)
-	}
-	if m.Version != version {
-		return nil, fmt.Errorf("format %d; this program reads %d: train it again", m.Version, version)
-	}
-	if err := m.header.Config.Validate(); err != nil {
-		return nil, fmt.Errorf("damaged header: %w", err)
-	}
-	z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1))
+	body, err := format.Read(r, &m.header)
 	if err != nil {
 		return nil, err
 	}
-	defer z.Close()
+	defer body.Close()
+	if err := m.header.Config.Validate(); err != nil {
+		return nil, fmt.Errorf("damaged header: %w", err)
+	}
 	want := m.header.Entries
-	buffered := bufio.NewReaderSize(z, 1<<20)
+	buffered := bufio.NewReaderSize(body, 1<<20)
 	for {
 		b, err := buffered.Peek(entrySize)
 		if err == io.EOF && len(b) == 0 {

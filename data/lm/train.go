@@ -177,7 +177,7 @@ func (k *counts) estimate(c Config, trained int) (*Model, error) {
 		at.total += float64(g.count)
 		at.given += d[g.order][min(g.count, 3)]
 	}
-	m := &Model{header: header{Version: version, Config: c, Trained: trained, Grams: len(k.grams)}}
+	m := &Model{header: header{Version: format.Version, Config: c, Trained: trained, Grams: len(k.grams)}}
 	probabilities := make([]float64, len(k.grams))
 	m.entries = make([]entry, 0, len(k.grams)+1)
 	m.entries = append(m.entries, entry{hash: 0, logP: float32(math.Log(root.given / root.total / words))}) // the unknown word, if it has no count

@@ -1,6 +1,7 @@
 package pii
 
 import (
+	"iter"
 	"net/netip"
 	"strings"
 )
@@ -162,6 +163,43 @@ func address(text string, start int) (Span, bool) {
 	return Span{IP, start, end}, true
 }
 
+// allocated is where the public addresses of IPv6 lie, documented those of examples.
+var allocated, documented = netip.MustParsePrefix("2000::/3"), netip.MustParsePrefix("2001:db8::/32")
+
+// addresses6 finds IPv6 addresses that can be reached from outside, around their colons. Of three groups or more: x[2000::2] is a
+// slice of Python's.
+func addresses6(text string, found []Span) []Span {
+	part := func(c byte) bool { return isDigit(c) || 'a' <= c|0x20 && c|0x20 <= 'f' || c == ':' || c == '.' }
+	for at := 0; ; {
+		i := strings.IndexByte(text[at:], ':')
+		if i < 0 {
+			return found
+		}
+		start, end := at+i, at+i+1
+		for start > at && part(text[start-1]) {
+			start--
+		}
+		for end < len(text) && part(text[end]) {
+			end++
+		}
+		at = end
+		if text[start] == ':' && text[start+1:end] != "" && text[start+1] != ':' {
+			start++ // IP:2a00:…
+		}
+		full := end
+		for end > start && (text[end-1] == '.' || text[end-1] == ':' && !strings.HasSuffix(text[start:end], "::")) {
+			end--
+		}
+		if s := text[start:end]; len(s) < len("2000:0:0::") || full == end && end < len(text) && (isWord(text[end]) || text[end] == '_') ||
+			start > 0 && (isWord(text[start-1]) || text[start-1] == '_') || strings.Count(strings.Trim(strings.ReplaceAll(s, "::", ":"), ":"), ":") < 2 {
+			continue
+		}
+		if a, err := netip.ParseAddr(text[start:end]); err == nil && allocated.Contains(a) && !documented.Contains(a) {
+			found = append(found, Span{IP, start, end})
+		}
+	}
+}
+
 // socialSecurity reports whether text[start:] begins with a US number that may have been given out.
 func socialSecurity(text string, start int) bool {
 	const form = "000-00-0000"
@@ -245,15 +283,59 @@ func keys(text string, found []Span) []Span {
 		found = append(found, Span{Key, start, stop})
 		at = stop
 	}
+	for start, end := range runs(text) {
+		found = tokensIn(text, start, end, found)
+	}
+	return found
+}
+
+// shortestToken is the least of prefix and what follows it, of all tokens.
+const shortestToken = 20
+
+// inToken is what tokens are made of.
+var inToken = func() (t [256]bool) {
+	for c := range t {
+		t[c] = isWord(byte(c)) || c == '_' || c == '-' || c == '.'
+	}
+	return t
+}()
+
+// runs are the places of a text that could hold tokens: runs of shortestToken bytes of inToken or more. It looks at the last byte that a run
+// must have first, and so at one byte in four of prose.
+func runs(text string) iter.Seq2[int, int] {
+	return func(yield func(int, int) bool) {
+		for start := 0; start+shortestToken <= len(text); {
+			last := start + shortestToken - 1
+			for last >= start && inToken[text[last]] {
+				last--
+			}
+			if last >= start {
+				start = last + 1
+				continue
+			}
+			end := start + shortestToken
+			for end < len(text) && inToken[text[end]] {
+				end++
+			}
+			if !yield(start, end) {
+				return
+			}
+			start = end
+		}
+	}
+}
+
+// tokensIn finds tokens in a run of inToken.
+func tokensIn(text string, from, to int, found []Span) []Span {
 	for _, t := range tokens {
-		for at := 0; ; {
-			i := strings.Index(text[at:], t.prefix)
+		for at := from; ; {
+			i := strings.Index(text[at:to], t.prefix)
 			if i < 0 {
 				break
 			}
 			start := at + i
 			end := start + len(t.prefix)
-			for end < len(text) && (isWord(text[end]) || text[end] == '_' || text[end] == '-' || text[end] == '.' && t.least >= 40) {
+			for end < to && (text[end] != '.' || t.least >= 40) {
 				end++
 			}
 			at = end

@@ -29,7 +29,7 @@ const (
 	Phone Kind = "phone" // Chinese mobile numbers, and numbers with a country code
 	ID    Kind = "id"    // Chinese resident identity numbers, US social security numbers
 	Card  Kind = "card"  // bank cards
-	IP    Kind = "ip"    // public IPv4 addresses
+	IP    Kind = "ip"    // public IPv4 and IPv6 addresses
 	Key   Kind = "key"   // private keys, access keys, tokens
 )
 
@@ -118,6 +118,7 @@ func Find(text string) []Span {
 	var found []Span
 	found = emails(text, found)
 	found = numbers(text, found)
+	found = addresses6(text, found)
 	found = keys(text, found)
 	if len(found) < 2 {
 		return found

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"cmp"
 	_ "embed" // the page
-	"fmt"
 	"html/template"
 	"io"
 	"math"
@@ -11,13 +10,14 @@ import (
 	"strconv"
 
 	"pretrain/data/funnel"
+	"pretrain/internal/units"
 )
 
 //go:embed page.html
 var pageText string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"count":  grouped,
+	"count":  units.Grouped,
 	"mb":     func(n int64) string { return strconv.FormatFloat(float64(n)/1e6, 'f', 1, 64) },
 	"figure": func(v float64) string { return strconv.FormatFloat(v, 'g', 3, 64) },
 	"percent": func(a, b int64) string {
@@ -89,7 +89,7 @@ func (s sourceView) Estimate(bytes int64) string {
 	if s.Tokens() == 0 {
 		return ""
 	}
-	return "≈ " + grouped(int64(float64(bytes)/s.BytesPerToken()))
+	return "≈ " + units.Grouped(int64(float64(bytes)/s.BytesPerToken()))
 }
 
 // Labels are those worth a chart.
@@ -161,13 +161,4 @@ func (h histogramView) Most() (most int64) {
 		most = max(most, r.N)
 	}
 	return most
-}
-
-// grouped is a number with commas.
-func grouped(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }

@@ -8,6 +8,7 @@ import (
 
 	"pretrain/internal/atomicfile"
 	"pretrain/internal/section"
+	"pretrain/internal/units"
 	"pretrain/internal/vfs"
 )
 
@@ -21,9 +22,9 @@ func (r *Report) sections(output string) error {
 			Columns: []string{"step", "documents", "MB", "dropped"},
 		}
 		for _, step := range s.Steps {
-			out.Rows = append(out.Rows, []string{step.Name, grouped(step.Out.Documents), fmt.Sprintf("%.1f", float64(step.Out.Bytes)/1e6), step.Reasons()})
+			out.Rows = append(out.Rows, []string{step.Name, units.Grouped(step.Out.Documents), fmt.Sprintf("%.1f", float64(step.Out.Bytes)/1e6), step.Reasons()})
 		}
-		out.Rows = append(out.Rows, []string{"tokens", grouped(v.Documents()), fmt.Sprintf("%.1f", float64(v.Bytes())/1e6), fmt.Sprintf("%s tokens, %.2f bytes each", grouped(v.Tokens()), v.BytesPerToken())})
+		out.Rows = append(out.Rows, []string{"tokens", units.Grouped(v.Documents()), fmt.Sprintf("%.1f", float64(v.Bytes())/1e6), fmt.Sprintf("%s tokens, %.2f bytes each", units.Grouped(v.Tokens()), v.BytesPerToken())})
 		figures := struct {
 			Train      Part `json:"train"`
 			Validation Part `json:"validation"`

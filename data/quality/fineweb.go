@@ -59,7 +59,7 @@ func (f *fineWeb) Apply(d *data.Document) (data.Reason, string) {
 		if chars <= short {
 			shorts++
 		}
-		if f.lines.count(xxh3.HashString(line)) > 1 {
+		if f.lines.seen(xxh3.HashString(line)) {
 			again += chars
 		}
 	}

@@ -78,10 +78,11 @@ func (g *gopher) figures(text string) []figure {
 	lines, bullets, ends := 0, 0, 0
 	eachLine(text, func(line string) {
 		lines++
-		if s := trim(line); strings.HasPrefix(s, "-") || strings.HasPrefix(s, "•") {
+		s := trim(line)
+		if strings.HasPrefix(s, "-") || strings.HasPrefix(s, "•") {
 			bullets++
 		}
-		if s := trim(line); strings.HasSuffix(s, "...") || strings.HasSuffix(s, "…") {
+		if strings.HasSuffix(s, "...") || strings.HasSuffix(s, "…") {
 			ends++
 		}
 	})
@@ -92,7 +93,7 @@ func (g *gopher) figures(text string) []figure {
 		{"", 0, words > g.MaxWords*factor, LongDoc},
 		{"mean_length", mean, !char && mean < g.MinMeanLength, BelowAverage},
 		{"", 0, !char && mean > g.MaxMeanLength, AboveAverage},
-		{"hashes", ratio(strings.Count(text, "#"), n), ratio(strings.Count(text, "#"), n) > g.MaxSymbols, ManyHashes},
+		over("hashes", ratio(strings.Count(text, "#"), n), g.MaxSymbols, ManyHashes),
 		over("ellipses", ratio(strings.Count(text, "...")+strings.Count(text, "…"), n), g.MaxSymbols, ManyEllipses),
 		over("bullets", ratio(bullets, lines), g.MaxBullets, ManyBullets),
 		over("end_ellipses", ratio(ends, lines), g.MaxEllipses, EndEllipses),

@@ -2,6 +2,7 @@ package quality
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -30,6 +31,9 @@ type repetition struct {
 	words *Words
 	sums  []uint64 // polynomial hashes of the words up to each, and the power of the base
 	chars []int    // characters of the words up to each
+	live  []int32  // where n-grams begin that occur more than once
+	first []int32  // where the n-gram at each of live occurs first
+	times []int32  // how often the n-gram occurs that occurs first at each word
 	top   []string // names and reasons, made once
 	dup   []string
 }
@@ -71,13 +75,13 @@ func (r *repetition) Apply(d *data.Document) (data.Reason, string) {
 			return reason, detail
 		}
 	}
+	if len(r.TopNgrams) > firstNgram-firstTop {
+		r.prepare(list) // it has been narrowed by longer ones than these
+	}
+	r.narrow(firstNgram * factor)
 	for i, limit := range r.Ngrams {
-		repeated := r.repeated((firstNgram + i) * factor)
-		if reason, detail := v.of([]figure{over(r.dup[i], ratio(repeated, all), limit, data.Reason(r.dup[i]))}); reason != "" {
+		if reason, detail := v.of([]figure{over(r.dup[i], ratio(r.repeated((firstNgram+i)*factor), all), limit, data.Reason(r.dup[i]))}); reason != "" {
 			return reason, detail
-		}
-		if repeated == 0 && r.Mode == data.Filter {
-			break // where no n-gram occurs twice, no longer one does
 		}
 	}
 	return "", ""
@@ -107,7 +111,7 @@ func duplicates(set *table, text string, least int) (n, again, chars int) {
 		}
 		piece := text[start:end]
 		n++
-		if set.count(xxh3.HashString(piece)) > 1 {
+		if set.seen(xxh3.HashString(piece)) {
 			again++
 			chars += utf8.RuneCountInString(piece)
 		}
@@ -123,12 +127,12 @@ const base = 0x9fb21c651e98df25
 
 // prepare sums up the words, so that the hash and the length of any n-gram are a subtraction.
 func (r *repetition) prepare(list []word) {
-	r.sums, r.chars = append(r.sums[:0], 0), append(r.chars[:0], 0)
+	r.sums, r.chars, r.live = append(r.sums[:0], 0), append(r.chars[:0], 0), r.live[:0]
 	sum, chars := uint64(0), 0
-	for _, w := range list {
+	for i, w := range list {
 		sum = sum*base + w.hash
 		chars += w.chars
-		r.sums, r.chars = append(r.sums, sum), append(r.chars, chars)
+		r.sums, r.chars, r.live = append(r.sums, sum), append(r.chars, chars), append(r.live, int32(i))
 	}
 }
 
@@ -140,39 +144,65 @@ func power(n int) uint64 {
 	return p
 }
 
-// mostFrequent is the characters in all occurrences of the commonest n-gram, the spaces within it counted.
-func (r *repetition) mostFrequent(n int, spaced bool) int {
+// narrow leaves in live where those n-grams begin that occur more than once: no longer one occurs twice anywhere else, so that there is
+// less to look at for each length. It returns where the commonest n-gram begins first, and how often it occurs.
+func (r *repetition) narrow(n int) (at, most int) {
 	words := len(r.sums) - 1
-	if words < n {
-		return 0
+	for len(r.live) > 0 && int(r.live[len(r.live)-1])+n > words {
+		r.live = r.live[:len(r.live)-1]
 	}
 	set, p := &r.words.set, power(n)
-	set.reset(words)
-	most, at := int32(0), 0
-	for i := range words - n + 1 {
-		most = max(most, set.count(r.sums[i+n]-r.sums[i]*p))
+	set.reset(len(r.live))
+	r.first, r.times = r.first[:0], slices.Grow(r.times[:0], words)[:words]
+	for _, i := range r.live {
+		first, found := set.at(r.sums[int(i)+n] - r.sums[i]*p)
+		if !found {
+			*first, r.times[i] = i, 0
+		}
+		r.times[*first]++
+		r.first = append(r.first, *first)
 	}
-	for most > 1 && set.get(r.sums[at+n]-r.sums[at]*p) < most {
-		at++ // to the first one of that count
+	most = 1
+	live := r.live[:0]
+	for k, i := range r.live {
+		times := int(r.times[r.first[k]])
+		if times > 1 {
+			live = append(live, i)
+		}
+		if times > most {
+			at, most = int(i), times
+		}
 	}
+	r.live = live
+	return at, most
+}
+
+// mostFrequent is the characters in all occurrences of the commonest n-gram, the spaces within it counted.
+func (r *repetition) mostFrequent(n int, spaced bool) int {
+	if len(r.sums)-1 < n {
+		return 0
+	}
+	at, most := r.narrow(n)
 	chars := r.chars[at+n] - r.chars[at]
 	if spaced {
 		chars += n - 1
 	}
-	return chars * int(most)
+	return chars * most
 }
 
 // repeated is the characters in n-grams that occurred before, counted without overlap.
 func (r *repetition) repeated(n int) int {
 	words := len(r.sums) - 1
-	set, p, chars := &r.words.set, power(n), 0
-	set.reset(words)
-	for i := 0; i+n <= words; {
-		if set.count(r.sums[i+n]-r.sums[i]*p) > 1 {
+	set, p, chars, next := &r.words.set, power(n), 0, 0
+	set.reset(len(r.live))
+	for _, start := range r.live {
+		i := int(start)
+		if i+n > words {
+			break
+		}
+		if i >= next && set.seen(r.sums[i+n]-r.sums[i]*p) {
 			chars += r.chars[i+n] - r.chars[i]
-			i += n
-		} else {
-			i++
+			next = i + n
 		}
 	}
 	return chars

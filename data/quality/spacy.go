@@ -64,9 +64,24 @@ func words(s string) map[string]bool {
 	return m
 }
 
+// exceptional are the first bytes of the marks that every exception has one of, "cannot" aside.
+var exceptional = func() (t [256]bool) {
+	for _, c := range []byte(".'/:;()=<’") {
+		t[c] = true
+	}
+	return t
+}()
+
 // exception is where a contraction is cut in two ("do|n't"), 0 for an abbreviation, -1 for anything else.
 func exception(chunk string) int {
 	if len(chunk) > 16 {
+		return -1
+	}
+	plain := true
+	for i := range len(chunk) {
+		plain = plain && !exceptional[chunk[i]]
+	}
+	if plain && chunk != "cannot" {
 		return -1
 	}
 	if len(chunk) == 2 && chunk[1] == '.' && 'a' <= chunk[0] && chunk[0] <= 'z' || abbreviations[chunk] {
@@ -188,6 +203,10 @@ var units = strings.Fields("km² km³ km m² m³ dm² dm³ dm cm² cm³ cm mm² 
 
 // unit is the length of a measure that a number ends in.
 func unit(chunk string) int {
+	const longest = len("km/h") // in bytes
+	if !strings.ContainsFunc(chunk[max(0, len(chunk)-longest-1):], func(r rune) bool { return '0' <= r && r <= '9' }) {
+		return 0
+	}
 	for _, u := range units {
 		if rest, ok := strings.CutSuffix(chunk, u); ok && rest != "" && rest[len(rest)-1] >= '0' && rest[len(rest)-1] <= '9' {
 			return len(u)

@@ -4,22 +4,24 @@ import "math/bits"
 
 // table is a hash table of uint64 keys that is emptied in no time, for the n-grams of one text after the other.
 type table struct {
-	slots []slot
+	slots []slot // as many as the largest text needed; a small one uses the first of them, which stay in the cache
 	epoch uint32
 	shift uint
+	mask  uint64
 }
 
 type slot struct {
 	key   uint64
 	epoch uint32
-	count int32
+	value int32
 }
 
 // reset empties the table and makes room for n keys.
 func (t *table) reset(n int) {
-	if size := 1 << bits.Len(uint(2*n)); size > len(t.slots) {
-		t.slots, t.epoch = make([]slot, max(size, 1<<10)), 0
-		t.shift = uint(64 - bits.Len(uint(len(t.slots)-1)))
+	width := max(bits.Len(uint(2*n)), 1)
+	t.shift, t.mask = uint(64-width), 1<<width-1
+	if 1<<width > len(t.slots) {
+		t.slots, t.epoch = make([]slot, 1<<max(width, 10)), 0
 	}
 	if t.epoch++; t.epoch == 0 {
 		clear(t.slots)
@@ -27,28 +29,22 @@ func (t *table) reset(n int) {
 	}
 }
 
-// count adds one to a key and returns how often it has been counted.
-func (t *table) count(key uint64) int32 {
-	mask := uint64(len(t.slots) - 1)
-	for i := key * 0x9e3779b97f4a7c15 >> t.shift; ; i = (i + 1) & mask {
+// at is the value of a key; one that is not there gets 0 first.
+func (t *table) at(key uint64) (value *int32, found bool) {
+	for i := key * 0x9e3779b97f4a7c15 >> t.shift; ; i = (i + 1) & t.mask {
 		s := &t.slots[i]
 		if s.epoch != t.epoch {
-			*s = slot{key, t.epoch, 1}
-			return 1
+			*s = slot{key: key, epoch: t.epoch}
+			return &s.value, false
 		}
 		if s.key == key {
-			s.count++
-			return s.count
+			return &s.value, true
 		}
 	}
 }
 
-// get returns how often a key that is in the table has been counted.
-func (t *table) get(key uint64) int32 {
-	mask := uint64(len(t.slots) - 1)
-	i := key * 0x9e3779b97f4a7c15 >> t.shift
-	for t.slots[i].key != key || t.slots[i].epoch != t.epoch {
-		i = (i + 1) & mask
-	}
-	return t.slots[i].count
+// seen reports whether a key is there, and puts it there.
+func (t *table) seen(key uint64) bool {
+	_, found := t.at(key)
+	return found
 }

@@ -55,9 +55,8 @@ func (p *pass) readRecord(f file, n, offset int64, line []byte, decode *decoder)
 	if len(line) == 0 {
 		return nil
 	}
-	line, encoding := p.repair(line)
-	// encoding/json would replace invalid bytes silently.
-	if !utf8.Valid(line) {
+	line, encoding, valid := p.repair(line)
+	if !valid { // encoding/json would replace the bytes silently
 		at := invalidUTF8(string(line))
 		return p.drop(data.Drop{Reason: data.NotUTF8, Path: f.path, Line: n,
 			Detail: fmt.Sprintf("not UTF-8: byte 0x%02x at byte %d of the line (offset %d)", line[at], at, offset+int64(at))})
@@ -74,16 +73,20 @@ func (p *pass) readRecord(f file, n, offset int64, line []byte, decode *decoder)
 // encodingName is the attribute of a document that was not in UTF-8.
 const encodingName = "encoding"
 
-// repair turns text of another encoding into UTF-8, where the source is to be repaired, and says which it was.
-func (p *pass) repair(b []byte) (text []byte, encoding string) {
-	if p.spec.Encoding != Detect || utf8.Valid(b) {
-		return b, ""
+// repair turns text of another encoding into UTF-8, where the source is to be repaired, and says which it was. valid: the text is
+// UTF-8 now.
+func (p *pass) repair(b []byte) (text []byte, encoding string, valid bool) {
+	if utf8.Valid(b) {
+		return b, "", true
+	}
+	if p.spec.Encoding != Detect {
+		return b, "", false
 	}
 	text, name := charset.ToUTF8(b)
 	if name == charset.Unknown {
-		return b, ""
+		return b, "", false
 	}
-	return text, string(name)
+	return text, string(name), true
 }
 
 // decoder decodes records whose field names are chosen at run time, into a struct type made for them: one pass at
@@ -92,6 +95,8 @@ type decoder struct {
 	typ                      reflect.Type
 	textField, messagesField string
 	chat                     bool
+	names                    []string // of the fields, by index
+	simple                   bool     // quick may be used
 }
 
 // The fields of a decoder's struct type, by index.
@@ -102,25 +107,31 @@ const (
 	langIndex
 	languageIndex
 	licenseIndex
+	otherIndex // of none
 )
 
 func newDecoder(s Spec) *decoder {
+	names := []string{s.TextField, s.IDField, s.MessagesField, "lang", "language", "license"}
 	field := func(name, key string, v any) reflect.StructField {
 		return reflect.StructField{Name: name, Type: reflect.TypeOf(v), Tag: reflect.StructTag(`json:"` + key + `"`)}
 	}
 	// Raw messages: a record may hold other types than we expect in fields we can do without.
-	return &decoder{textField: s.TextField, messagesField: s.MessagesField, chat: s.Chat, typ: reflect.StructOf([]reflect.StructField{
+	simple := !s.Chat && isQuick(names)
+	return &decoder{textField: s.TextField, messagesField: s.MessagesField, chat: s.Chat, names: names, simple: simple, typ: reflect.StructOf([]reflect.StructField{
 		field("Text", s.TextField, (*string)(nil)),
 		field("ID", s.IDField, json.RawMessage(nil)),
 		field("Messages", s.MessagesField, []data.Message(nil)),
-		field("Lang", "lang", json.RawMessage(nil)),
-		field("Language", "language", json.RawMessage(nil)),
-		field("License", "license", json.RawMessage(nil)),
+		field("Lang", names[langIndex], json.RawMessage(nil)),
+		field("Language", names[languageIndex], json.RawMessage(nil)),
+		field("License", names[licenseIndex], json.RawMessage(nil)),
 	})}
 }
 
 // document decodes one record.
 func (d *decoder) document(line []byte) (data.Document, data.Reason, error) {
+	if doc, ok := d.quick(line); ok {
+		return doc, "", nil
+	}
 	rec := reflect.New(d.typ)
 	if err := json.Unmarshal(line, rec.Interface()); err != nil {
 		var typeErr *json.UnmarshalTypeError

@@ -36,7 +36,7 @@ func (p *pass) readText(f file, generated bool) error {
 	if generated && isGenerated(b) {
 		return p.leaveOut(data.Drop{Reason: data.Generated, Path: f.path, Detail: "marked as generated"})
 	}
-	b, encoding := p.repair(b)
+	b, encoding, _ := p.repair(b)
 	d := data.Document{Text: string(b)}
 	d.SetText(encodingName, encoding)
 	return p.emit(f, d)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"pretrain/data"
+	"pretrain/internal/quickjson"
 )
 
 // parse reads a line. What Writer wrote of a text is read by hand, at several times the speed of encoding/json, which reads all
@@ -74,52 +75,8 @@ func (s *scanner) optional(name string, to *string) {
 	}
 }
 
-// string reads a JSON string with the escapes that appendString writes.
 func (s *scanner) string(to *string) {
-	if !s.ok || len(s.b) == 0 || s.b[0] != '"' {
-		s.ok = false
-		return
-	}
-	b := s.b[1:]
-	end := bytes.IndexByte(b, '"')
-	if end < 0 {
-		s.ok = false
-		return
-	}
-	if bytes.IndexByte(b[:end], '\\') < 0 {
-		*to, s.b = string(b[:end]), b[end+1:]
-		return
-	}
-	out := make([]byte, 0, len(b))
-	for {
-		i := bytes.IndexByte(b, '\\')
-		end := bytes.IndexByte(b, '"')
-		if i >= 0 && end > i {
-			end = -1
-		}
-		switch {
-		case end >= 0:
-			*to, s.b = string(append(out, b[:end]...)), b[end+1:]
-			return
-		case i < 0 || i+1 >= len(b):
-			s.ok = false
-			return
-		}
-		out = append(out, b[:i]...)
-		escape := b[i+1]
-		b = b[i+2:]
-		switch escape {
-		case '"', '\\':
-			out = append(out, escape)
-		case 'n':
-			out = append(out, '\n')
-		case 't':
-			out = append(out, '\t')
-		case 'r':
-			out = append(out, '\r')
-		default: // control characters are rare
-			s.ok = false
-			return
-		}
+	if s.ok {
+		*to, s.b, s.ok = quickjson.String(s.b)
 	}
 }

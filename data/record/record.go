@@ -12,11 +12,11 @@ import (
 	"iter"
 	"os"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
 
 	"pretrain/data"
+	"pretrain/internal/quickjson"
 )
 
 // Extension is what the names of these files end in.
@@ -59,31 +59,31 @@ func Create(path string) (*Writer, error) {
 // Write appends a document.
 func (w *Writer) Write(d *data.Document) (err error) {
 	b := append(w.buf[:0], `{"id":`...)
-	b = appendString(b, d.ID)
+	b = quickjson.Append(b, d.ID)
 	if d.Messages == nil {
-		b = appendString(append(b, `,"text":`...), d.Text)
+		b = quickjson.Append(append(b, `,"text":`...), d.Text)
 	} else {
 		b = append(b, `,"messages":[`...)
 		for i, m := range d.Messages {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = appendString(append(b, `{"role":`...), m.Role)
-			b = appendString(append(b, `,"content":`...), m.Content)
+			b = quickjson.Append(append(b, `{"role":`...), m.Role)
+			b = quickjson.Append(append(b, `,"content":`...), m.Content)
 			b = append(b, '}')
 		}
 		b = append(b, ']')
 	}
-	b = appendString(append(b, `,"source":`...), d.Source)
-	b = appendString(append(b, `,"path":`...), d.Path)
+	b = quickjson.Append(append(b, `,"source":`...), d.Source)
+	b = quickjson.Append(append(b, `,"path":`...), d.Path)
 	if d.Line > 0 {
 		b = strconv.AppendInt(append(b, `,"line":`...), d.Line, 10)
 	}
 	if d.Language != "" {
-		b = appendString(append(b, `,"lang":`...), d.Language)
+		b = quickjson.Append(append(b, `,"lang":`...), d.Language)
 	}
 	if d.License != "" {
-		b = appendString(append(b, `,"license":`...), d.License)
+		b = quickjson.Append(append(b, `,"license":`...), d.License)
 	}
 	if len(d.Tags) > 0 {
 		tags, err := d.Tags.MarshalJSON()
@@ -143,45 +143,4 @@ func read(path string, yield func(data.Document) bool) error {
 			return nil
 		}
 	}
-}
-
-const hex = "0123456789abcdef"
-
-// appendString appends s as a JSON string. Only what JSON asks for is escaped; invalid UTF-8 becomes U+FFFD.
-func appendString(b []byte, s string) []byte {
-	b = append(b, '"')
-	start := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= utf8.RuneSelf {
-			if r, size := utf8.DecodeRuneInString(s[i:]); r != utf8.RuneError || size > 1 {
-				i += size
-				continue
-			}
-			b = append(append(b, s[start:i]...), "\ufffd"...)
-			i++
-			start = i
-			continue
-		}
-		if c >= ' ' && c != '"' && c != '\\' {
-			i++
-			continue
-		}
-		b = append(b, s[start:i]...)
-		switch c {
-		case '"', '\\':
-			b = append(b, '\\', c)
-		case '\n':
-			b = append(b, '\\', 'n')
-		case '\t':
-			b = append(b, '\\', 't')
-		case '\r':
-			b = append(b, '\\', 'r')
-		default:
-			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		}
-		i++
-		start = i
-	}
-	return append(append(b, s[start:]...), '"')
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	daulet "github.com/daulet/tokenizers"
 	"github.com/google/go-cmp/cmp"
@@ -158,6 +160,65 @@ func TestEncodeIsUpstreams(t *testing.T) {
 		}
 		if want := upstream.EncodeWithOptions(text, false).IDs; !slices.Equal(got, want) {
 			t.Fatalf("%q encodes to %v, upstream's pipeline gives %v", text, got, want)
+		}
+	}
+}
+
+// Every character of the planes that have any, after an apostrophe, among letters, digits, spaces and marks: what the scanner takes
+// for a letter, a number or a space is what upstream's regular expression does.
+func TestEveryCharacterIsUpstreams(t *testing.T) {
+	upstream, err := daulet.FromBytes(read(t, "tokenizer.json"), daulet.WithEncodeSpecialTokens())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer upstream.Close()
+	tk := golden(t)
+	for first := rune(0); first < utf8.MaxRune; first += 64 {
+		if first == 0x34000 {
+			first = 0xe0000 // there are none in between
+		} else if first == 0xe0200 {
+			first = utf8.MaxRune &^ 63
+		}
+		var b strings.Builder
+		for r := max(first, 1); r < first+64; r++ {
+			if !utf8.ValidRune(r) {
+				continue
+			}
+			for _, form := range []string{"'%ca", "1%c ", " %c\n", "!%c"} {
+				b.WriteString(strings.ReplaceAll(form, "%c", string(r)))
+			}
+		}
+		got, err := tk.Encode(b.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := upstream.EncodeWithOptions(b.String(), false).IDs; !slices.Equal(got, want) {
+			t.Fatalf("U+%04X to U+%04X encode to %v, upstream's pipeline gives %v", first, first+63, got, want)
+		}
+	}
+}
+
+// Pre-tokens shorter and longer than those that the merges here are for.
+func TestLongWordsAreUpstreams(t *testing.T) {
+	upstream, err := daulet.FromBytes(read(t, "tokenizer.json"), daulet.WithEncodeSpecialTokens())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer upstream.Close()
+	tk := golden(t)
+	rng := rand.New(rand.NewPCG(9, 10))
+	words := strings.FieldsFunc(strings.Join(corpus(t), " "), func(r rune) bool { return !unicode.IsLetter(r) })
+	for range 300 {
+		var b strings.Builder
+		for size := rng.IntN(600); b.Len() < size; {
+			b.WriteString(words[rng.IntN(len(words))])
+		}
+		got, err := tk.Encode(b.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := upstream.EncodeWithOptions(b.String(), false).IDs; !slices.Equal(got, want) {
+			t.Fatalf("%q encodes to %v, upstream's pipeline gives %v", b.String(), got, want)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"pretrain/internal/chart"
 	"pretrain/internal/section"
+	"pretrain/internal/units"
 	"pretrain/train/metrics"
 )
 
@@ -126,8 +127,8 @@ func (p *Page) summary() []Fact {
 		name  string
 		value func(*Run) string
 	}{
-		{"steps", func(r *Run) string { return grouped(r.Last.Step + min(1, r.Records)) }},
-		{"tokens", func(r *Run) string { return grouped(r.Last.Tokens) }},
+		{"steps", func(r *Run) string { return units.Grouped(r.Last.Step + min(1, r.Records)) }},
+		{"tokens", func(r *Run) string { return units.Grouped(r.Last.Tokens) }},
 		{"phase", func(r *Run) string { return r.Last.Phase }},
 		{"training loss, smoothed", func(r *Run) string { return last(r.curves[keySmooth]) }},
 		{"validation loss, nats per token", func(r *Run) string { return evaluated(r, func(e *metrics.Eval) metrics.Number { return e.ValLoss }) }},
@@ -269,28 +270,11 @@ func figure(v float64) string {
 	case math.IsNaN(v) || math.IsInf(v, 0):
 		return "–"
 	case abs >= 1000:
-		return grouped(int64(math.Round(v)))
+		return units.Grouped(int64(math.Round(v)))
 	case abs >= 1:
 		return fmt.Sprintf("%.4f", v)
 	}
 	return fmt.Sprintf("%.4g", v)
-}
-
-// grouped writes a whole number with thin spaces between thousands.
-func grouped(n int64) string {
-	digits := fmt.Sprint(max(n, -n))
-	var parts []string
-	for len(digits) > 3 {
-		parts = append(parts, digits[len(digits)-3:])
-		digits = digits[:len(digits)-3]
-	}
-	parts = append(parts, digits)
-	slices.Reverse(parts)
-	text := strings.Join(parts, "\u202f")
-	if n < 0 {
-		return "−" + text
-	}
-	return text
 }
 
 // duration writes seconds for people.

@@ -4,7 +4,7 @@
 //	go run ./bench/data/dedup injected FILE…
 //	go run ./bench/data/dedup revisions FILE…
 //
-// FILEs are JSON Lines of {"id", "text", "source"}, plain or compressed. speed.sh runs it beside datatrove.
+// FILEs are JSON Lines of {"id", "text", "source"}, plain or compressed. compare.py runs it beside datatrove.
 package main
 
 import (
@@ -93,7 +93,7 @@ func speed(ctx context.Context, files []string, out string) error {
 		h.Signature(r.Text)
 	}
 	cpu, wall := clock.stop()
-	report("sign", text, cpu, wall)
+	report("MinHash signatures", text, cpu, wall)
 
 	clock = start()
 	stats, err := endToEnd(ctx, c, files, out)
@@ -101,14 +101,14 @@ func speed(ctx context.Context, files []string, out string) error {
 		return err
 	}
 	cpu, wall = clock.stop()
-	report("end to end", text, cpu, wall)
+	report("MinHash end to end", text, cpu, wall)
 	fmt.Printf("documents %d, dropped %d\n", stats.Documents, stats.Near)
 	return nil
 }
 
 func report(what string, bytes int, cpu, wall time.Duration) {
-	fmt.Printf("%s: %.1f MB of text, %.2f s of processor, %.2f s of wall clock, %.1f MB/s of processor\n",
-		what, float64(bytes)/1e6, cpu.Seconds(), wall.Seconds(), float64(bytes)/1e6/cpu.Seconds())
+	fmt.Printf("%s: %.1f MB of text, %.2f s of processor, %.2f s of wall clock\n@ %s %.4f\n",
+		what, float64(bytes)/1e6, cpu.Seconds(), wall.Seconds(), what, float64(bytes)/1e6/cpu.Seconds())
 }
 
 // endToEnd is the whole chain over files: read, sign, match, cluster, read again and write what is kept.

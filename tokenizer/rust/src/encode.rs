@@ -3,9 +3,10 @@
 //! Upstream's pipeline keeps the alignment of every character through normalisation and
 //! pre-tokenisation. For a byte-level BPE without normaliser that is all overhead: ids depend
 //! on the pre-token alone, and text repeats its pre-tokens. So such a tokenizer is run
-//! directly, pattern → cache of pre-tokens → upstream's BPE on a miss, and every other kind
-//! goes through upstream. The ids are the same either way; hf_test.go holds it to that.
+//! directly, pattern → cache of pre-tokens → merges on a miss, and every other kind goes through
+//! upstream. The ids are the same either way; hf_test.go holds it to that.
 
+use crate::merge::{Merges, Parts};
 use crate::split::{byte_alphabet, for_each_pretoken};
 use crate::Result;
 use rayon::prelude::*;
@@ -32,6 +33,7 @@ struct Direct {
     split: Split,
     alphabet: [char; 256],
     byte_ids: [u32; 256],
+    merges: Option<Merges>, // None: upstream's model, which does more than merging
 }
 
 /// Ids by pre-token: `words` gives each one's range of `ids`.
@@ -39,6 +41,7 @@ struct Direct {
 struct Cache {
     words: FxHashMap<Box<str>, (u32, u32)>,
     ids: Vec<u32>,
+    parts: Parts, // of the pre-token under way
 }
 
 impl Encoder {
@@ -49,7 +52,7 @@ impl Encoder {
         // A file saved for fine-tuning may cut or pad what it encodes. A corpus must come out whole.
         tokenizer.with_truncation(None)?;
         tokenizer.with_padding(None);
-        let direct = Direct::of(&tokenizer);
+        let direct = Direct::of(&tokenizer)?;
         let caches = (0..=rayon::current_num_threads()).map(|_| Default::default()).collect();
         Ok(Self { tokenizer, direct, caches })
     }
@@ -90,15 +93,15 @@ impl Encoder {
 
 impl Direct {
     /// Some for exactly the pipelines whose ids depend on the pre-token alone.
-    fn of(tokenizer: &Tokenizer) -> Option<Self> {
-        let ModelWrapper::BPE(model) = tokenizer.get_model() else { return None };
-        let PreTokenizerWrapper::Sequence(steps) = tokenizer.get_pre_tokenizer()? else {
-            return None;
+    fn of(tokenizer: &Tokenizer) -> Result<Option<Self>> {
+        let ModelWrapper::BPE(model) = tokenizer.get_model() else { return Ok(None) };
+        let Some(PreTokenizerWrapper::Sequence(steps)) = tokenizer.get_pre_tokenizer() else {
+            return Ok(None);
         };
         let [PreTokenizerWrapper::Split(split), PreTokenizerWrapper::ByteLevel(bytes)] =
             steps.as_ref()
         else {
-            return None;
+            return Ok(None);
         };
         let plain = tokenizer.get_normalizer().is_none()
             && split.behavior == SplitDelimiterBehavior::Isolated
@@ -109,14 +112,18 @@ impl Direct {
             // Ordinary added tokens are cut out of the text before everything else.
             && tokenizer.get_added_tokens_decoder().values().all(|t| t.special);
         if !plain {
-            return None;
+            return Ok(None);
         }
         let alphabet = byte_alphabet();
         let mut byte_ids = [0; 256];
         for (id, c) in byte_ids.iter_mut().zip(alphabet) {
-            *id = model.token_to_id(c.encode_utf8(&mut [0; 4]))?;
+            let Some(known) = model.token_to_id(c.encode_utf8(&mut [0; 4])) else {
+                return Ok(None);
+            };
+            *id = known;
         }
-        Some(Self { split: split.clone(), alphabet, byte_ids })
+        let merges = Merges::of(model, byte_ids)?;
+        Ok(Some(Self { split: split.clone(), alphabet, byte_ids, merges }))
     }
 
     fn encode_word(
@@ -130,9 +137,16 @@ impl Direct {
             out.extend_from_slice(&cache.ids[start as usize..end as usize]);
             return Ok(());
         }
-        let mapped: String = word.bytes().map(|b| self.alphabet[b as usize]).collect();
         let from = out.len();
-        out.extend(model.tokenize(&mapped)?.iter().map(|token| token.id));
+        match &self.merges {
+            Some(merges) if word.len() <= Merges::MAX_BYTES => {
+                merges.encode(word.as_bytes(), &mut cache.parts, out)
+            },
+            _ => {
+                let mapped: String = word.bytes().map(|b| self.alphabet[b as usize]).collect();
+                out.extend(model.tokenize(&mapped)?.iter().map(|token| token.id));
+            }
+        }
         if word.len() <= CACHE_WORD_BYTES {
             cache.insert(word, &out[from..]);
         }

@@ -2,6 +2,8 @@
 
 mod encode;
 mod ffi;
+mod merge;
+mod scan;
 mod split;
 mod train;
 

@@ -1,17 +1,24 @@
 //! What training and encoding share: cutting text into pre-tokens, and the byte alphabet.
 
-use tokenizers::pre_tokenizers::split::Split;
+use crate::scan::{scan, PATTERN};
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 
-/// The most text the pattern sees at once. Its matcher backtracks, and gives up (upstream then
+/// The most text the pattern sees at once. Upstream's matcher backtracks, and gives up (and then
 /// panics) on ten million spaces in a row.
 const WINDOW: usize = 1 << 20;
 
 /// Calls `f` with the pre-tokens of `text` in order. They cover the text: what lies between two
 /// matches of the pattern is a pre-token too, as with `SplitDelimiterBehavior::Isolated`.
 pub fn for_each_pretoken(split: &Split, text: &str, mut f: impl FnMut(&str)) {
+    let known = matches!(&split.pattern, SplitPattern::Regex(p) if p == PATTERN);
     let mut rest = text;
     while !rest.is_empty() {
         let (window, after) = rest.split_at(window_end(rest));
+        rest = after;
+        if known {
+            scan(window, |start, end| f(&window[start..end]));
+            continue;
+        }
         let mut emit = |start, end| {
             if start < end {
                 f(&window[start..end])
@@ -24,7 +31,6 @@ pub fn for_each_pretoken(split: &Split, text: &str, mut f: impl FnMut(&str)) {
             previous = end;
         }
         emit(previous, window.len());
-        rest = after;
     }
 }
 
