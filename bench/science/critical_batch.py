@@ -2,9 +2,11 @@
 
     python3 bench/science/critical_batch.py --pretrain bin/pretrain --from runs/trunk@1000 --out runs/cbs --window 400ktok
 
-Branches the checkpoint with 1, 2, 4, … times its batch and √ of that times its learning rate, trains each for the same tokens at a
-constant rate, and compares the loss on held-out text: the critical batch is the largest whose loss is within a tolerance of the
-smallest batch's. One seed: differences of the size of the noise between seeds say nothing. Run again, it goes on where it stopped.
+Branches the checkpoint with 1, 2, 4, … times its batch and √ of that times its learning rate, trains each for the same tokens, at a
+constant rate or with a decay at the end, and compares the loss on held-out text: the critical batch is the largest
+whose loss is within a tolerance of the smallest batch's. At a constant rate the loss has the noise of the updates in it, of which a
+larger batch has less; with --decay what is compared has little of it. One seed: differences of the size of the noise between seeds
+say nothing. Run again, it goes on where it stopped.
 """
 
 import argparse
@@ -31,6 +33,7 @@ def main():
     p.add_argument("--from", dest="trunk", required=True, help="RUN@STEP, in the stable phase")
     p.add_argument("--out", required=True, type=pathlib.Path)
     p.add_argument("--window", required=True, type=tokens, help="to train each branch for, such as 400ktok")
+    p.add_argument("--decay", default="0%", help="how much of the window is a decay, such as 50%%")
     p.add_argument("--factors", default="1,2,4,8", help="of the trunk's batch")
     p.add_argument("--tolerance", type=float, default=0.01, help="of the loss, in nats per token")
     args = p.parse_args()
@@ -40,14 +43,16 @@ def main():
     config = config.get("config", config)
     batch, lr = tokens(config["batch"]["tokens"]), float(config["schedule"]["peak_lr"])
     start = next(r for r in map(json.loads, open(f"{run}/metrics.jsonl")) if r["step"] == int(step) - 1)["tokens"]
+    decay = int(float(args.decay.rstrip("%")) / 100 * args.window)
     rows = []
     for k in map(int, args.factors.split(",")):
         out = args.out / f"x{k}"
         end = start + args.window
         end += -end % (batch * k)  # whole batches
+        steps = round(decay / batch / k)
         subprocess.run([
             args.pretrain, "branch", "--from", args.trunk, "--run-dir", str(out), "--set", f"batch.tokens={batch * k}tok",
-            "--set", f"schedule.peak_lr={lr * math.sqrt(k):.6g}", "--set", "schedule.kind=wsd", "--set", "schedule.decay.length=0 steps",
+            "--set", f"schedule.peak_lr={lr * math.sqrt(k):.6g}", "--set", "schedule.kind=wsd", "--set", f"schedule.decay.length={steps} steps",
             "--set", f"train.tokens={end}tok", "--set", "sample.tokens=0", "--set", "checkpoint.at=[]",
         ], check=True, stdout=sys.stderr)
         loss = json.loads((out / "result.json").read_text())["val_loss"]

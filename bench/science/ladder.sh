@@ -1,6 +1,6 @@
 #!/bin/sh
-# The ladder of docs/science/scaling.md: six sizes, each a trunk with decays that end at the same numbers of tokens; the law is
-# fitted to the five smaller ones and predicts the largest. Stopped, the same command goes on.
+# The ladder of docs/science/scaling.md: five sizes, each a trunk with decays that end at the same numbers of tokens; the law is
+# fitted to the four smaller ones and predicts the largest. Stopped, the same command goes on.
 #
 #   bench/science/ladder.sh DATA OUT [WIDTH:LAYERS:MTOK,MTOK…]…
 #
@@ -8,9 +8,9 @@
 # lengths, in millions of tokens, may be given instead of those below.
 set -eu
 [ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-data=$1 out=$2 here=$(dirname "$0") all=0.125,0.25,0.5,1
+data=$1 out=$2 here=$(dirname "$0") all=0.5,1,2,4
 shift 2
-[ $# -gt 0 ] || set -- 32:2:$all 48:2:$all 64:2:$all 64:4:$all 96:4:$all 128:4:0.5,1
+[ $# -gt 0 ] || set -- 64:2:$all 96:3:$all 128:4:$all 192:4:0.5,1,2 288:5:0.5,1,2,2.75
 for size in "$@"; do
 	IFS=: read -r width layers lengths <<-END
 	$size

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -27,6 +30,7 @@ import (
 // emergenceOptions are the flags of analyze emergence.
 type emergenceOptions struct {
 	checkpoints, data, tasks []string
+	with                     []string
 	all                      bool
 	over                     string
 	backend, precision       string
@@ -69,12 +73,14 @@ The rates are fitted by log(−log rate) = log c − α·log N. Where they follo
 metric; where they leave it upwards, in the model. It holds for abilities whose chance level is 0: items of the kinds cloze and
 question (pretrain eval --help).`,
 		Example: `  pretrain analyze emergence --checkpoint runs/9m --checkpoint runs/30m --checkpoint runs/70m --data gsm8k.jsonl
-  pretrain analyze emergence --checkpoint runs/quickstart --all --data items.jsonl --passes 20 --draws 100000`,
+  pretrain analyze emergence --checkpoint runs/quickstart --all --data items.jsonl --passes 20 --draws 100000
+  pretrain analyze emergence --checkpoint runs/30m --data items.jsonl --over params --with 9m.json   # sampled before, by --json`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return analyzeEmergence(cmd.Context(), o, stdout, stderr) },
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&o.checkpoints, "checkpoint", nil, "a model, as in pretrain eval: a `RUN`, RUN@STEP or a checkpoint's directory; may be given again")
 	f.BoolVar(&o.all, "all", false, "every checkpoint that the run has kept")
+	f.StringArrayVar(&o.with, "with", nil, "the JSON `FILE` of an analysis of the same items, whose models join the ladder: sampled before, or on another machine; may be given again")
 	f.StringVar(&o.over, "over", "", "what the ladder climbs: params (without embeddings), tokens or compute (default params where they differ, else tokens)")
 	f.StringSliceVar(&o.data, "data", nil, "`FILE` of JSON Lines, or a folder of them; may be given again")
 	f.StringSliceVar(&o.tasks, "tasks", nil, "only these `TASK`s of the data")
@@ -153,12 +159,7 @@ func (o *emergenceOptions) models(ctx context.Context, stderr io.Writer) ([]*tra
 			}
 		}
 	}
-	slices.SortStableFunc(list, func(a, b *trained) int {
-		if o.scale(a) < o.scale(b) {
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(list, func(a, b *trained) int { return cmp.Compare(o.scale(a), o.scale(b)) })
 	return list, nil
 }
 
@@ -173,6 +174,31 @@ func (o *emergenceOptions) scale(t *trained) float64 {
 	return float64(t.Config.Run.Model.Count().NonEmbedding)
 }
 
+// before are the models of earlier analyses, which must have sampled the same items as far, and climbed the same scale.
+func (o *emergenceOptions) before(task eval.Task) ([]eval.Rung, error) {
+	var ladder []eval.Rung
+	for _, file := range o.with {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		var r emergenceResult
+		if err := json.Unmarshal(text, &r); err != nil {
+			return nil, fmt.Errorf("%s: %w: want what analyze emergence --json printed", file, err)
+		}
+		if r.Over != o.over || r.Passes != o.passes || r.Draws != o.draws {
+			return nil, usagef("--with: %s is over %s, to %d passes or %d draws; this one over %s, to %d or %d", file, r.Over, r.Passes, r.Draws, o.over, o.passes, o.draws)
+		}
+		for _, rung := range r.Ladder {
+			if !slices.EqualFunc(rung.Trials, task.Items, func(t eval.Trial, i eval.Item) bool { return t.ID == i.ID }) {
+				return nil, usagef("--with: %s: %s was sampled on other items than those of --data", file, rung.Name)
+			}
+		}
+		ladder = append(ladder, r.Ladder...)
+	}
+	return ladder, nil
+}
+
 func analyzeEmergence(ctx context.Context, o emergenceOptions, stdout, stderr io.Writer) error {
 	task, err := o.check()
 	if err != nil {
@@ -183,6 +209,10 @@ func analyzeEmergence(ctx context.Context, o emergenceOptions, stdout, stderr io
 		return err
 	}
 	r := emergenceResult{Over: o.over, Task: task.Name, Items: len(task.Items), Passes: o.passes, Draws: o.draws}
+	before, err := o.before(task)
+	if err != nil {
+		return err
+	}
 	console := metrics.NewConsole(stderr)
 	start := time.Now()
 	var on *sampler
@@ -201,6 +231,8 @@ func analyzeEmergence(ctx context.Context, o emergenceOptions, stdout, stderr io
 		}
 		r.Ladder = append(r.Ladder, rung)
 	}
+	r.Ladder = append(r.Ladder, before...)
+	slices.SortStableFunc(r.Ladder, func(a, b eval.Rung) int { return cmp.Compare(a.Scale, b.Scale) })
 	r.Law, r.Seconds = eval.FitLaw(r.Ladder), time.Since(start).Seconds()
 	s := emergenceSection(r)
 	file, err := section.Write(vfs.OS, models[len(models)-1].Dir, "emergence", s, r, emergenceDrawings(r)...)

@@ -278,7 +278,7 @@ func layersDrawings(r layersResult) []section.Drawing {
 		{"5%", func(s analyze.Stats) float64 { return s.Q05 }}, {"10%", func(s analyze.Stats) float64 { return s.Q10 }},
 		{"50%", func(s analyze.Stats) float64 { return s.Q50 }}, {"90%", func(s analyze.Stats) float64 { return s.Q90 }},
 	} {
-		series := chart.Series{Name: q.name, Color: i, Dots: i == 0, Faint: i > 0}
+		series := chart.Series{Name: q.name, Color: i, Dots: i == 0}
 		for l, layer := range r.Layers {
 			series.Points = append(series.Points, chart.Point{X: float64(l), Y: q.of(layer.Cosine)})
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -78,7 +79,7 @@ func (j *job) show(r *result, asJSON bool) error {
 		100*float64(r.DataWait), time.Duration(r.Seconds*1e9).Round(time.Second))
 	fmt.Fprintf(w, "run        %s\n", r.RunDir)
 	fmt.Fprintf(w, "  config.yaml, tokenizer.json, metrics.jsonl, sample.txt, train.log, result.json, checkpoints/step-%09d\n\n", r.Step)
-	config := j.options.config
+	config := cmp.Or(j.options.config, filepath.Join(r.RunDir, "config.yaml")) // a branch was given none
 	fmt.Fprintf(w, "try next\n")
 	fmt.Fprintf(w, "  pretrain config explain --config %s   # what decided this run, value by value\n", config)
 	if j.config.Run.Data.Path != "" {

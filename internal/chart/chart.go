@@ -396,7 +396,11 @@ func (w *canvas) legend(all []Series, x, y int) {
 			w.text(float64(x), at+4, "start", "", "…")
 			return
 		}
-		w.add(`<path class="%s" d="M%d %.1fh18"/>`, s.class(), x, at)
+		if s.NoLine {
+			w.add(`<circle class="f%d" cx="%d" cy="%.1f" r="3.5"/>`, s.Color%len(Palette), x+9, at)
+		} else {
+			w.add(`<path class="%s" d="M%d %.1fh18"/>`, s.class(), x, at)
+		}
 		w.text(float64(x)+24, at+4, "start", "", cut(s.Name, 24))
 	}
 }
