@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import signal
 import statistics
@@ -32,7 +33,7 @@ STEPS = 12  # timed
 PARTS = [
     ("ours/1.2b", 150), ("train/2.4b", 240), ("jax/1.2b", 90), ("torch/1.2b", 120), ("ours/0.5b", 100), ("ours/0.1b", 80), ("resume/2.4b", 150),
     ("jax/0.5b", 80), ("torch/0.5b", 90), ("jax/2.4b", 100), ("torch/2.4b", 120), ("jax/0.1b", 60), ("torch/0.1b", 80),
-    ("documents/0.5b", 100), ("remat-layer/0.5b", 80), ("remat-attention/0.5b", 80), ("remat-none/0.5b", 80), ("decomposed/0.5b", 90),
+    ("memory/0.5b", 80), ("documents/0.5b", 100), ("remat-layer/0.5b", 80), ("remat-attention/0.5b", 80), ("remat-none/0.5b", 80), ("decomposed/0.5b", 90),
 ]
 LEAST = 30  # seconds: a part is not begun with fewer left
 
@@ -59,11 +60,11 @@ class Peak:
     """The most memory that was in use on the device at once, looked at four times a second."""
 
     def __init__(self, gpu):
-        self.gpu, self.before, self.bytes, self.stop = gpu, gpu.used(), 0, threading.Event()
+        self.gpu, self.before, self.bytes, self.stop = gpu, gpu.used() if gpu else 0, 0, threading.Event()
         self.thread = threading.Thread(target=self.watch, daemon=True)
 
     def watch(self):
-        while self.gpu.name and not self.stop.wait(0.25):
+        while self.gpu and not self.stop.wait(0.25):
             self.bytes = max(self.bytes, self.gpu.used() - self.before)
 
     def __enter__(self):
@@ -140,6 +141,8 @@ class Bench:
             return self.peer(kind, size, sequences, remat, limit)
         if kind == "documents":
             return self.ours(size, sequences, "layer", limit, ["model.document_mask=true"])
+        if kind == "memory":
+            return self.ours(size, sequences, remat, limit, allocator="allocator=cuda_async")
         if kind == "decomposed":
             return self.ours(size, sequences, "layer", limit, ["train.attention=decomposed"])
         if kind.startswith("remat-"):
@@ -158,12 +161,12 @@ class Bench:
         }
         return [f"{k}={v}" for k, v in values.items()]
 
-    def ours(self, size, sequences, remat, limit, more=()):
+    def ours(self, size, sequences, remat, limit, more=(), allocator=None):
         """A run of the program, ended as soon as it has made its steps: what comes after the last is not measured."""
         run = self.fresh()
         steps = 1 + self.warmup + self.steps
         args = ["--config", str(HERE / "base.yaml")] + [x for s in [*self.sets(size, sequences, remat, 1000), *more] for x in ("--set", s)]
-        part = self.pretrain(run, args, limit, until=steps)
+        part = self.pretrain(run, args, limit, until=steps, allocator=allocator)
         return {"sequences": sequences, "remat": remat, **part}
 
     def train(self, size, sequences, remat, limit, resume):
@@ -188,31 +191,45 @@ class Bench:
         run.mkdir(parents=True)
         return run
 
-    def pretrain(self, run, args, limit, until=None, skip=0):
+    def pretrain(self, run, args, limit, until=None, skip=0, allocator=None):
         dump = run / "hlo"
         shutil.rmtree(dump, ignore_errors=True)
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=train_step"
-        args = [BINARY, "--backend", self.a.backend, "--run-dir", str(run / "run"), *args]
+        # Memory is taken beforehand, as JAX does: growing, the allocator takes up to twice what is needed. How much is in use can then not
+        # be seen from outside, so one part has an allocator that takes what it needs.
+        options = f",{allocator or 'preallocate=true,memory_fraction=0.92'}" if self.gpu.name else ""
+        args = [BINARY, "--backend", self.a.backend + options, "--run-dir", str(run / "run"), *args]
         metrics = run / "run" / "metrics.jsonl"
         more = lambda: [r for r in json_lines(metrics) if r["step"] >= skip]
-        part = self.process(args, {"XLA_FLAGS": flags.strip()}, run / "log", limit, lambda: until is not None and len(more()) >= until)
+        part = self.process(args, {"XLA_FLAGS": flags.strip()}, run / "log", limit, lambda: until is not None and len(more()) >= until, watch=allocator is not None)
         records = more()
         return {**part, **self.summary([r["step_ms"] / 1e3 for r in records], [r["loss"] for r in records], records[0]["batch_tokens"] if records else 0, run / "log"), **hlo.read(dump)}
 
     def peer(self, kind, size, sequences, remat, limit):
+        """A peer recomputes nothing where ours does not, unless it runs out of memory so."""
+        began = time.monotonic()
+        part = self.peer_once(kind, size, sequences, remat, limit)
+        left = limit - (time.monotonic() - began)
+        if remat == "none" and left > LEAST and re.search("out of memory|RESOURCE_EXHAUSTED", part.get("error", ""), re.IGNORECASE):
+            part = self.peer_once(kind, size, sequences, "layer", left)
+        return part
+
+    def peer_once(self, kind, size, sequences, remat, limit):
         run, s = self.fresh(), self.shapes[size]
         args = [sys.executable, str(HERE / f"peer_{kind}.py"), "--shape", json.dumps(vars(s)), "--batch", sequences, "--remat", "layer" if remat == "layer" else "none",
                 "--chunk", 2048, "--steps", 1 + self.warmup + self.steps, "--tokens", str(HERE / "shards" / "train"), "--device", "cuda" if self.gpu.name else "cpu"]
-        part = self.process([str(x) for x in args], {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}, run / "log", limit, lambda: False)
+        # A cache of its own: one that another run was killed over can hold halves of libraries.
+        env = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92", "TORCHINDUCTOR_CACHE_DIR": str(run / "inductor")}
+        part = self.process([str(x) for x in args], env, run / "log", limit, lambda: False)
         lines = json_lines(run / "log")
         steps = [l for l in lines if "seconds" in l]
         about = {k: v for l in lines if "peer" in l for k, v in l.items()}
         return {"sequences": sequences, "remat": remat, **about, **part, **self.summary([l["seconds"] for l in steps], [l["loss"] for l in steps], sequences * s.seq_len, run / "log")}
 
-    def process(self, args, env, log, limit, enough):
-        """Runs a program until it ends, has done enough or its time is over."""
+    def process(self, args, env, log, limit, enough, watch=False):
+        """Runs a program until it ends, has done enough or its time is over; watch looks at the device's memory meanwhile."""
         end = time.monotonic() + limit
-        with open(log, "w") as f, Peak(self.gpu) as peak:
+        with open(log, "w") as f, Peak(self.gpu if watch else None) as peak:
             p = subprocess.Popen(args, cwd=HERE, stdout=f, stderr=subprocess.STDOUT, env={**os.environ, **env}, start_new_session=True)
             while p.poll() is None and time.monotonic() < end and not enough():
                 time.sleep(0.1)

@@ -1,7 +1,8 @@
 """The decoder of bench/peers/peer_jax.py as one would write it in JAX for a GPU: prints a JSON line after each step.
 
 One jitted step with donated buffers; layers stacked and scanned, checkpointed where asked; cuDNN's flash attention where there is
-a GPU; products in bfloat16 with float32 results over float32 weights; the loss in checkpointed chunks; clipped gradients, AdamW.
+a GPU; products, forward and backward, in bfloat16 over float32 weights, with a float32 residual stream; the loss in checkpointed chunks;
+clipped gradients, AdamW. (bench/peers/peer_jax.py has products give float32, as ours do; JAX then runs the backward ones in float32.)
 """
 
 import argparse
@@ -27,7 +28,7 @@ def rotate(x, cos, sin):  # [B, T, H, E], half-split
 
 
 def dot(x, w):
-    return jnp.dot(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+    return jnp.dot(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))
 
 
 def init(s, key):
@@ -53,7 +54,7 @@ def loss_fn(params, tokens, s):
     def layer(x, p):
         n = norm(x, p["attn_norm"])
         q, k, v = (dot(n, p[w]).reshape(B, T, -1, E) for w in ("wq", "wk", "wv"))
-        q, k, v = (y.astype(jnp.bfloat16) for y in (rotate(q, cos, sin), rotate(k, cos, sin), v))
+        q, k = (rotate(y, cos, sin).astype(jnp.bfloat16) for y in (q, k))
         y = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="cudnn" if s.device == "cuda" else None)
         x = x + scale * dot(y.reshape(B, T, -1), p["wo"])
         n = norm(x, p["ffn_norm"])
@@ -66,7 +67,7 @@ def loss_fn(params, tokens, s):
     @jax.checkpoint
     def chunk(total, part):
         h, target = part
-        logits = dot(h, params["embed"].T)
+        logits = dot(h, params["embed"].T).astype(jnp.float32)
         return total + jnp.sum(jax.nn.logsumexp(logits, -1) - jnp.take_along_axis(logits, target[:, None], -1)[:, 0]), None
 
     size = min(s.chunk, B * T)

@@ -19,7 +19,7 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent / "golden")]
+sys.path.insert(0, str(HERE.parent))
 
 import hlo
 import shapes
