@@ -21,7 +21,6 @@ var settings = []struct {
 }{
 	{"FineWeb's: 5-grams, 14x8", func(*dedup.MinHash) {}},
 	{"3-grams, 40x3, threshold 20%", func(c *dedup.MinHash) { c.NGram, c.Bands, c.Rows, c.Threshold = 3, 40, 3, 0.2 }},
-	{"3-grams, 256x2, threshold 8%", func(c *dedup.MinHash) { c.NGram, c.Bands, c.Rows, c.Threshold = 3, 256, 2, 0.08 }},
 	{"2-grams, 128x2, threshold 20%", func(c *dedup.MinHash) { c.NGram, c.Bands, c.Rows, c.Threshold = 2, 128, 2, 0.2 }},
 }
 
