@@ -19,11 +19,15 @@ parts = json.load(open(sys.argv[1]))["parts"]
 assert list(parts) == [name for name, _ in bench.PARTS], list(parts)
 for name, part in parts.items():
     kind, size = name.split("/")
-    assert part["last_loss"] < part["first_loss"] and part["timed_steps"] >= 1, (name, part)
+    assert part["timed_steps"] >= 1 and "error" not in part and "cut_short" not in part, (name, part)
     if kind not in ("jax", "torch"):
         # On the CPU no product is of cuBLAS, but all that XLA left as such are of bfloat16.
-        assert part["dots"], (name, part)
-assert parts["resume/2.4b"]["resumed_at_step"] == 16 and len(parts["resume/2.4b"]["losses"]) == 4, parts["resume/2.4b"]
-assert parts["resume/2.4b"]["first_loss"] < parts["train/2.4b"]["first_loss"], "the resumed run does not go on"
+        assert list(part["dots"]) == ["bf16 x bf16 -> f32"], (name, part)
+    if kind != "resume":
+        # ln V + (25.6/√d)²/2 at the beginning (docs/model.md), whoever the program is; batches are small.
+        assert abs(part["first_loss"] - 15.5) < 1 and abs(part["last_loss"] - part["first_loss"]) < (9 if kind == "train" else 2), (name, part)
+train, resume = parts["train/2.4b"], parts["resume/2.4b"]
+assert train["last_loss"] < train["first_loss"] - 3 and train["ended"], train
+assert resume["resumed_at_step"] == 16 and len(resume["losses"]) == 4 and resume["first_loss"] < train["first_loss"] - 3, resume
 print("every part ran")
 END
