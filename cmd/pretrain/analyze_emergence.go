@@ -174,7 +174,8 @@ func (o *emergenceOptions) scale(t *trained) float64 {
 	return float64(t.Config.Run.Model.Count().NonEmbedding)
 }
 
-// before are the models of earlier analyses, which must have sampled the same items as far, and climbed the same scale.
+// before are the models of earlier analyses, which must have sampled the same items and climbed the same scale. How far they sampled is
+// theirs: the intervals say what it was worth.
 func (o *emergenceOptions) before(task eval.Task) ([]eval.Rung, error) {
 	var ladder []eval.Rung
 	for _, file := range o.with {
@@ -186,8 +187,8 @@ func (o *emergenceOptions) before(task eval.Task) ([]eval.Rung, error) {
 		if err := json.Unmarshal(text, &r); err != nil {
 			return nil, fmt.Errorf("%s: %w: want what analyze emergence --json printed", file, err)
 		}
-		if r.Over != o.over || r.Passes != o.passes || r.Draws != o.draws {
-			return nil, usagef("--with: %s is over %s, to %d passes or %d draws; this one over %s, to %d or %d", file, r.Over, r.Passes, r.Draws, o.over, o.passes, o.draws)
+		if r.Over != o.over {
+			return nil, usagef("--with: %s is over %s, this one over %s", file, r.Over, o.over)
 		}
 		for _, rung := range r.Ladder {
 			if !slices.EqualFunc(rung.Trials, task.Items, func(t eval.Trial, i eval.Item) bool { return t.ID == i.ID }) {
