@@ -1,6 +1,8 @@
 package model
 
 import (
+	"slices"
+
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	g "github.com/gomlx/gomlx/core/graph"
@@ -25,6 +27,8 @@ type Numerics struct {
 	// CPU plugin runs such a bf16 product in float32, after widening both operands, at a quarter of the speed
 	// (docs/performance.md, "weight gradients").
 	copyTransposed bool
+	// settles: see [Numerics.Settle].
+	settles bool
 	// fusedAttention has attention without a mask other than the causal one run as the backend's own kernel.
 	fusedAttention bool
 	// headsApart keeps sequences and heads as two axes in attention, where heads are divided among devices.
@@ -36,22 +40,21 @@ type Numerics struct {
 // highest-precision product, so it is set there. Attention is the backend's fused kernel where it has one: on CUDA cuDNN's
 // flash attention, which keeps no scores.
 func NumericsFor(backend compute.Backend, precision Precision) Numerics {
+	xla, ok := backend.(interface {
+		IsCPU() bool
+		IsCUDA() bool
+	})
+	cpu, cuda := ok && xla.IsCPU(), ok && xla.IsCUDA()
 	if precision == FP32 {
-		return Numerics{operand: dtypes.Float32}
+		return Numerics{operand: dtypes.Float32, settles: cpu}
 	}
-	n := Numerics{operand: dtypes.BFloat16}
+	n := Numerics{operand: dtypes.BFloat16, settles: cpu, copyTransposed: cpu}
+	if cuda {
+		n.accumulator = dtypes.Float32
+	}
 	// A kernel without a backward pass is of no use here, and those there are take half precision only.
 	ops := backend.Capabilities().Operations
 	n.fusedAttention = ops[compute.OpTypeFusedScaledDotProductAttention] && ops[compute.OpTypeFusedScaledDotProductAttentionVJP]
-	if xla, ok := backend.(interface {
-		IsCPU() bool
-		IsCUDA() bool
-	}); ok {
-		n.copyTransposed = xla.IsCPU()
-		if xla.IsCUDA() {
-			n.accumulator = dtypes.Float32
-		}
-	}
 	return n
 }
 
@@ -74,6 +77,9 @@ func (n Numerics) Narrow(x *g.Node) *g.Node {
 func (n Numerics) Dot(lhs *g.Node, lhsContract int, rhs *g.Node, rhsContract int, batchAxes ...int) *g.Node {
 	lhs, rhs = n.Narrow(lhs), n.Narrow(rhs)
 	if last := lhs.Rank() - 1; n.copyTransposed && lhsContract == last-1 {
+		if rhsContract == lhsContract && rhs.Shape().Size() < lhs.Shape().Size() { // a copy of the smaller is cheaper
+			return n.Transpose(n.Dot(rhs, rhsContract, lhs, lhsContract, batchAxes...))
+		}
 		lhs, lhsContract = n.Transpose(lhs), last
 	}
 	return g.Dot(lhs, rhs).
@@ -85,17 +91,30 @@ func (n Numerics) Dot(lhs *g.Node, lhsContract int, rhs *g.Node, rhsContract int
 // Transpose swaps the last two axes of x. Where copies are wanted it does so in two halves joined again: XLA folds a
 // plain transposition into the product that reads it, which is what the copy is there to avoid.
 func (n Numerics) Transpose(x *g.Node) *g.Node {
-	rank := x.Rank()
-	swap := make([]int, rank)
+	rows := x.Rank() - 2
+	half := x.Shape().Dimensions[rows] / 2
+	if !n.copyTransposed || half < 1 {
+		return swapLast(x)
+	}
+	top, bottom := swapLast(g.SliceAxis(x, rows, g.AxisRange(0, half))), swapLast(g.SliceAxis(x, rows, g.AxisRange(half)))
+	return g.Concatenate([]*g.Node{top, bottom}, rows+1)
+}
+
+// swapLast swaps the last two axes of x.
+func swapLast(x *g.Node) *g.Node {
+	swap := make([]int, x.Rank())
 	for i := range swap {
 		swap[i] = i
 	}
-	swap[rank-2], swap[rank-1] = rank-1, rank-2
-	rows := x.Shape().Dimensions[rank-2]
-	if !n.copyTransposed || rows < 2 {
-		return g.TransposeAllAxes(x, swap...)
+	slices.Reverse(swap[len(swap)-2:])
+	return g.TransposeAllAxes(x, swap...)
+}
+
+// Settle has x computed once where it is to take the place of something that others would compute it from again. XLA's CPU plugin
+// would have them read the old value, and so copy it before it is overwritten; a GPU's compiler does all in one pass.
+func (n Numerics) Settle(x *g.Node) *g.Node {
+	if !n.settles {
+		return x
 	}
-	top := g.TransposeAllAxes(g.SliceAxis(x, rank-2, g.AxisRange(0, rows/2)), swap...)
-	bottom := g.TransposeAllAxes(g.SliceAxis(x, rank-2, g.AxisRange(rows/2)), swap...)
-	return g.Concatenate([]*g.Node{top, bottom}, rank-1)
+	return g.OptimizationBarrier(x)
 }

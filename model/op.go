@@ -40,8 +40,10 @@ func rmsNorm(x, gain *g.Node, eps float64) (y *g.Node, pullback func(dy *g.Node)
 	mean := func(v *g.Node) *g.Node { return g.ExpandAxes(g.ReduceMean(v, last), -1) }
 	inv := g.Div(g.ScalarOne(x.Graph(), x.DType()), g.Sqrt(g.AddScalar(mean(g.Square(x)), eps)))
 	gain = g.ExpandLeftToRank(gain, x.Rank())
-	unit := g.Mul(x, inv)
-	return g.Mul(unit, gain), func(dy *g.Node) (dx, dgain *g.Node) {
+	return g.Mul(g.Mul(x, inv), gain), func(dy *g.Node) (dx, dgain *g.Node) {
+		barred := g.OptimizationBarriers(x, inv, gain, dy) // x/√… and the gain in each row are not kept
+		x, inv, gain, dy := barred[0], barred[1], barred[2], barred[3]
+		unit := g.Mul(x, inv)
 		leading := make([]int, last)
 		for i := range leading {
 			leading[i] = i
@@ -54,9 +56,12 @@ func rmsNorm(x, gain *g.Node, eps float64) (y *g.Node, pullback func(dy *g.Node)
 
 // swiGLU returns silu(gate)·up.
 func swiGLU(gate, up *g.Node) (y *g.Node, pullback func(dy *g.Node) (dgate, dup *g.Node)) {
-	sigmoid := g.Logistic(gate)
-	silu := g.Mul(gate, sigmoid)
-	return g.Mul(silu, up), func(dy *g.Node) (dgate, dup *g.Node) {
+	return g.Mul(g.Mul(gate, g.Logistic(gate)), up), func(dy *g.Node) (dgate, dup *g.Node) {
+		// The sigmoid is computed again: kept, it and silu(gate) would be two more arrays written and read.
+		barred := g.OptimizationBarriers(gate, up, dy)
+		gate, up, dy := barred[0], barred[1], barred[2]
+		sigmoid := g.Logistic(gate)
+		silu := g.Mul(gate, sigmoid)
 		// silu'(z) = σ(z)·(1 + z·(1-σ(z)))
 		slope := g.Mul(sigmoid, g.OnePlus(g.Mul(gate, g.OneMinus(sigmoid))))
 		return g.Mul(g.Mul(dy, up), slope), g.Mul(dy, silu)

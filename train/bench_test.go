@@ -2,6 +2,9 @@ package train
 
 import (
 	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -16,16 +19,19 @@ import (
 	"pretrain/train/spike"
 )
 
+// benchModels are the three sizes that speed and memory are measured at.
+var benchModels = []struct {
+	name string
+	model.Config
+}{
+	{"quickstart", model.Config{DModel: 192, NumLayers: 4, VocabSize: 4096, MaxSeqLen: 256}},
+	{"9m", model.Config{Preset: "9m", VocabSize: 8192, MaxSeqLen: 256}},
+	{"30m", model.Config{Preset: "30m", VocabSize: 8192, MaxSeqLen: 256}},
+}
+
 // BenchmarkStep times one training step of 4,096 tokens; tokens/s is what to look at.
 func BenchmarkStep(b *testing.B) {
-	for _, shape := range []struct {
-		name string
-		model.Config
-	}{
-		{"quickstart", model.Config{DModel: 192, NumLayers: 4, VocabSize: 4096, MaxSeqLen: 256}},
-		{"9m", model.Config{Preset: "9m", VocabSize: 8192, MaxSeqLen: 256}},
-		{"30m", model.Config{Preset: "30m", VocabSize: 8192, MaxSeqLen: 256}},
-	} {
+	for _, shape := range benchModels {
 		for _, precision := range []model.Precision{model.BF16, model.FP32} {
 			for _, kind := range []optim.Kind{optim.AdamW, optim.Muon} {
 				b.Run(fmt.Sprintf("%s/%s/%s", shape.name, precision, kind), func(b *testing.B) {
@@ -51,31 +57,46 @@ func BenchmarkDocumentMask(b *testing.B) {
 	}
 }
 
-// benchmarkStep times steps of 4,096 random tokens.
+// BenchmarkMesh times a step of the quickstart's model, but of four heads so that they can be divided, on grids of virtual devices, which share the machine's cores: what it is
+// slower than on one device is the price of dividing the program.
+func BenchmarkMesh(b *testing.B) {
+	m := benchModels[0].Config
+	m.HeadDim = 48
+	m = m.Resolve()
+	for _, c := range []mesh.Config{
+		{Data: 1, FSDP: 1, Tensor: 1}, {Data: 2, FSDP: 1, Tensor: 1}, {Data: 1, FSDP: 2, Tensor: 1}, {Data: 1, FSDP: 1, Tensor: 2},
+		{Data: 4, FSDP: 1, Tensor: 1}, {Data: 1, FSDP: 4, Tensor: 1}, {Data: 1, FSDP: 1, Tensor: 4}, {Data: 1, FSDP: 2, Tensor: 2},
+	} {
+		b.Run(c.String(), func(b *testing.B) {
+			grid, err := mesh.New(backendtest.Devices(b, c.Data*c.FSDP*c.Tensor), c)
+			if err != nil {
+				b.Fatal(err)
+			}
+			timeSteps(b, grid, m, model.BF16, optim.Default())
+		})
+	}
+}
+
+// benchmarkStep times steps of 4,096 random tokens on one device.
 func benchmarkStep(b *testing.B, m model.Config, precision model.Precision, o optim.Config) {
-	be := backendtest.CPU(b)
-	n := model.NumericsFor(be, precision)
-	p, err := NewProgram(mesh.One(be), model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, o)
+	timeSteps(b, mesh.One(backendtest.CPU(b)), m, precision, o)
+}
+
+func timeSteps(b *testing.B, grid *mesh.Mesh, m model.Config, precision model.Precision, o optim.Config) {
+	n := model.NumericsFor(grid.Backend(), precision)
+	p, err := NewProgram(grid, model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, o)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer p.Finalize()
-	state, err := Init(mesh.One(be), p.Layout(), prng.New(1))
+	state, err := Init(grid, p.Layout(), prng.New(1))
 	if err != nil {
 		b.Fatal(err)
 	}
-	batch := feed.NewBatch(4096/m.MaxSeqLen, m.MaxSeqLen)
-	random := prng.New(2)
-	for i := range batch.Tokens {
-		batch.Tokens[i] = int32(random.Uint64At(uint64(i)) % uint64(m.VocabSize))
-	}
-	for i := range batch.Weights {
-		batch.Weights[i] = 1.0 / 4096
-		place := i % m.MaxSeqLen
-		batch.Segments[i], batch.Positions[i] = int32(1+4*place/m.MaxSeqLen), int32(place%(m.MaxSeqLen/4))
-	}
+	defer state.Finalize()
+	batches := []*feed.Batch{benchBatch(m)}
 	step := func() {
-		if _, err := p.Step(state, []*feed.Batch{batch}, 1e-3, spike.None); err != nil {
+		if _, err := p.Step(state, batches, 1e-3, spike.None); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -87,6 +108,21 @@ func benchmarkStep(b *testing.B, m model.Config, precision model.Precision, o op
 	}
 	b.ReportMetric(4096*float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
 	b.ReportMetric((processorTime(b)-before).Seconds()*1e3/float64(b.N), "cpu-ms/step")
+}
+
+// benchBatch is 4,096 random tokens, in documents a quarter of a sequence long.
+func benchBatch(m model.Config) *feed.Batch {
+	batch := feed.NewBatch(4096/m.MaxSeqLen, m.MaxSeqLen)
+	random := prng.New(2)
+	for i := range batch.Tokens {
+		batch.Tokens[i] = int32(random.Uint64At(uint64(i)) % uint64(m.VocabSize))
+	}
+	for i := range batch.Weights {
+		batch.Weights[i] = 1.0 / 4096
+		place := i % m.MaxSeqLen
+		batch.Segments[i], batch.Positions[i] = int32(1+4*place/m.MaxSeqLen), int32(place%(m.MaxSeqLen/4))
+	}
+	return batch
 }
 
 // processorTime is user and system time of the process.
@@ -115,13 +151,7 @@ func BenchmarkLooks(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	batch := feed.NewBatch(16, 256)
-	for i := range batch.Tokens {
-		batch.Tokens[i] = int32(prng.New(2).Uint64At(uint64(i)) % uint64(m.VocabSize))
-	}
-	for i := range batch.Weights {
-		batch.Weights[i] = 1.0 / 4096
-	}
+	batch := benchBatch(m)
 	look := &looker{every: 2} // steps 2k and 2k+1 are a look
 	plain := &looker{}
 	pair := func(l *looker) time.Duration {
@@ -148,4 +178,76 @@ func BenchmarkLooks(b *testing.B) {
 	b.ReportMetric(float64(looked.Milliseconds())/float64(b.N), "look-cpu-ms")
 	b.ReportMetric(float64(stepped.Milliseconds())/float64(b.N), "plain-cpu-ms")
 	b.ReportMetric(100*(float64(looked)/float64(stepped)-1)*2/50, "%overhead-every-50")
+}
+
+// BenchmarkMemory holds what the compiler says a step takes against what the process then grows by, its largest since the programs
+// were compiled. With glibc's own settings memory that was freed goes back to the system, or the compiler's would be used again and
+// not counted:
+//
+//	GLIBC_TUNABLES=glibc.malloc.mmap_threshold=131072:glibc.malloc.trim_threshold=131072 go test ./train -run '^$' -bench Memory -benchtime 1x
+func BenchmarkMemory(b *testing.B) {
+	for _, shape := range benchModels {
+		for _, precision := range []model.Precision{model.BF16, model.FP32} {
+			for _, parts := range []int{1, 2} {
+				b.Run(fmt.Sprintf("%s/%s/micro=%d", shape.name, precision, parts), func(b *testing.B) {
+					for b.Loop() {
+						benchmarkMemory(b, shape.Config.Resolve(), precision, parts)
+					}
+				})
+			}
+		}
+	}
+}
+
+func benchmarkMemory(b *testing.B, m model.Config, precision model.Precision, parts int) {
+	be := backendtest.CPU(b)
+	n := model.NumericsFor(be, precision)
+	p, err := NewProgram(mesh.One(be), model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, optim.Default())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer p.Finalize()
+	sequences := 4096 / m.MaxSeqLen / parts
+	predicted, err := p.Peak(sequences, m.MaxSeqLen, parts > 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	batches := benchBatch(m).Split(sequences)
+	debug.FreeOSMemory()
+	before := memory(b, "VmRSS")
+	state, err := Init(mesh.One(be), p.Layout(), prng.New(1))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer state.Finalize()
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // the largest is now's
+		b.Fatal(err)
+	}
+	for range 3 {
+		if _, err := p.Step(state, batches, 1e-3, spike.None); err != nil {
+			b.Fatal(err)
+		}
+	}
+	real := memory(b, "VmHWM") - before
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(predicted)/(1<<20), "predicted-MiB")
+	b.ReportMetric(float64(real)/(1<<20), "real-MiB")
+	b.ReportMetric(100*(float64(predicted)/float64(real)-1), "%error")
+}
+
+// memory is a line of /proc/self/status in bytes.
+func memory(b *testing.B, name string) int64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var kilobytes int64
+		if n, _ := fmt.Sscanf(line, name+": %d kB", &kilobytes); n == 1 {
+			return kilobytes << 10
+		}
+	}
+	b.Fatalf("no %s in /proc/self/status", name)
+	return 0
 }

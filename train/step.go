@@ -176,16 +176,17 @@ func (p *Program) update(lossTerms *g.Node, grads []*g.Node, scalars *g.Node, st
 	one := g.ScalarOne(updates.Graph(), dtypes.Int32)
 	count := g.ConvertDType(g.Add(updates, one), dtypes.Float32)
 
+	settle := func(old, new *g.Node) *g.Node {
+		return p.decoder.Numerics.Settle(g.Where(sound, new, old))
+	}
 	newParams := make([]*g.Node, n)
 	var newSlots []*g.Node
 	for i, gr := range p.layout.Groups {
 		own := slots[:len(gr.Slots)]
 		slots = slots[len(gr.Slots):]
-		w, changed := p.optim.Update(gr, params[i], g.Mul(grads[i], factor), own, lr, count)
+		w, changed := p.optim.Update(gr, params[i], g.Mul(grads[i], factor), own, lr, count, settle)
 		newParams[i] = g.Where(sound, w, params[i])
-		for j := range own {
-			newSlots = append(newSlots, g.Where(sound, changed[j], own[j]))
-		}
+		newSlots = append(newSlots, changed...)
 	}
 	applied := g.ConvertDType(sound, dtypes.Int32)
 	refused := g.Sub(one, applied)

@@ -74,7 +74,9 @@ func slotsOf(c Config, rule Kind) []string {
 // Sources: PyTorch's definitions for SGD, Adagrad, Adam (Kingma & Ba 1412.6980) and AdamW (Loshchilov & Hutter
 // 1711.05101); LAMB 1904.00962, Algorithm 2; Lion 2302.06675, Algorithm 2; Muon: Jordan et al. 2024, with the update
 // scale of Liu et al. 2502.16982, §2.2.
-func (c Config) Update(gr Group, w, grad *g.Node, slots []*g.Node, lr, count *g.Node) (*g.Node, []*g.Node) {
+//
+// settle is given each slot's old value and its new one, and returns what is kept and what the weight's update goes on from.
+func (c Config) Update(gr Group, w, grad *g.Node, slots []*g.Node, lr, count *g.Node, settle func(old, new *g.Node) *g.Node) (*g.Node, []*g.Node) {
 	lr = g.MulScalar(lr, gr.LRScale)
 	decayed := w
 	switch gr.Rule {
@@ -94,29 +96,29 @@ func (c Config) Update(gr Group, w, grad *g.Node, slots []*g.Node, lr, count *g.
 		if len(slots) == 0 {
 			return step(grad), nil
 		}
-		buf := g.Add(g.MulScalar(slots[0], c.Momentum), grad)
+		buf := settle(slots[0], g.Add(g.MulScalar(slots[0], c.Momentum), grad))
 		if c.Nesterov {
 			return step(g.Add(grad, g.MulScalar(buf, c.Momentum))), []*g.Node{buf}
 		}
 		return step(buf), []*g.Node{buf}
 
 	case Adagrad:
-		sum := g.Add(slots[0], g.Square(grad))
+		sum := settle(slots[0], g.Add(slots[0], g.Square(grad)))
 		return step(g.Div(grad, g.AddScalar(g.Sqrt(sum), c.Eps))), []*g.Node{sum}
 
 	case Lion:
 		direction := g.Sign(lerp(slots[0], grad, c.Betas[0]))
-		return step(direction), []*g.Node{lerp(slots[0], grad, c.Betas[1])}
+		return step(direction), []*g.Node{settle(slots[0], lerp(slots[0], grad, c.Betas[1]))}
 
 	case Muon:
-		buf := lerp(slots[0], grad, c.MuonMomentum)
+		buf := settle(slots[0], lerp(slots[0], grad, c.MuonMomentum))
 		look := lerp(buf, grad, c.MuonMomentum) // Nesterov
 		shape := w.Shape().Dimensions
 		rms := 0.2 * math.Sqrt(float64(max(shape[0], shape[1])))
 		return step(g.MulScalar(c.orthogonalise(look), rms)), []*g.Node{buf}
 	}
 
-	m, v := lerp(slots[0], grad, c.Betas[0]), lerp(slots[1], g.Square(grad), c.Betas[1])
+	m, v := settle(slots[0], lerp(slots[0], grad, c.Betas[0])), settle(slots[1], lerp(slots[1], g.Square(grad), c.Betas[1]))
 	mHat, vHat := m, v
 	if gr.Rule != LAMB || c.LAMBDebias {
 		mHat, vHat = g.Div(m, unbias(c.Betas[0], count)), g.Div(v, unbias(c.Betas[1], count))

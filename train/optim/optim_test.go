@@ -81,7 +81,7 @@ func follow(t *testing.T, be compute.Backend, gold goldenfile.File, tr trajector
 		gr.Param.Role, gr.WeightDecay = model.Gain, 0
 	}
 	exec := g.MustNewExec(be, func(in []*g.Node) []*g.Node {
-		w, slots := c.Update(gr, in[0], in[1], in[4:], in[2], in[3])
+		w, slots := c.Update(gr, in[0], in[1], in[4:], in[2], in[3], func(_, new *g.Node) *g.Node { return new })
 		return append([]*g.Node{w}, slots...)
 	})
 	defer exec.Finalize()
