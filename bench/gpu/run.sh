@@ -9,12 +9,10 @@ cd "$(dirname "$0")" || exit 1
 python=${PYTHON:-python3}
 if [ -z "$BACKEND" ]; then
 	# JAX's own plugin and the NVIDIA libraries beside it in site-packages, which the plugin finds by its RPATH.
-	plugin=$("$python" -c 'import importlib.util as u, os, sys
-for name in "xla_cuda13", "xla_cuda12":
-    s = u.find_spec("jax_plugins." + name)
-    path = s and os.path.join(s.submodule_search_locations[0], "xla_cuda_plugin.so")
-    if path and os.path.exists(path): print(path); sys.exit()
-sys.exit("run.sh: no CUDA plugin beside this JAX: install jax[cuda13], or name a backend: BACKEND=xla:/path/to/plugin.so")') || exit 1
+	plugin=$("$python" -c 'import os, sys
+paths = [os.path.join(p, "jax_plugins", name, "xla_cuda_plugin.so") for name in ("xla_cuda13", "xla_cuda12") for p in sys.path]
+print(next(filter(os.path.exists, paths), ""))')
+	[ -n "$plugin" ] || { echo "run.sh: $python has no JAX with a CUDA plugin: set PYTHON to one that has, or BACKEND=xla:/path/to/plugin.so" >&2; exit 1; }
 	BACKEND="xla:$plugin"
 fi
 export BACKEND
