@@ -17,6 +17,7 @@ import (
 	"pretrain/internal/problem"
 	"pretrain/model"
 	"pretrain/schedule"
+	"pretrain/tokenizer"
 )
 
 // Resolved is a configuration with every value filled in, and where each came from. It does not change.
@@ -182,6 +183,9 @@ func (d *decoder) absolutePath(key string, p *string, mustExist bool) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return fmt.Errorf("%s: %s: %w", key, *p, err)
+	}
+	if key == "tokenizer.path" {
+		path = tokenizer.File(path)
 	}
 	if _, err := os.Stat(path); mustExist && err != nil {
 		reason := err

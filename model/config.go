@@ -28,7 +28,7 @@ const (
 type Config struct {
 	// Preset names a published shape (see [Presets]); keys given beside it override it.
 	Preset string `yaml:"preset,omitempty"`
-	// VocabSize is the number of rows of the embedding. 0: the tokenizer's size.
+	// VocabSize is the number of rows of the embedding. 0: that of the preset, where it has one, else the tokenizer's size.
 	VocabSize int `yaml:"vocab_size,omitempty"`
 	// DModel is the width of the residual stream.
 	DModel int `yaml:"d_model,omitempty"`

@@ -10,7 +10,7 @@ import (
 
 // Config says which tokenizer a run uses: the file at Path or, where that is empty, one to train from the other fields.
 type Config struct {
-	// Path is a Hugging Face tokenizer.json. Empty: train one.
+	// Path is a Hugging Face tokenizer.json, or a folder that has one. Empty: train one.
 	Path string `yaml:"path"`
 	// Kind is the algorithm to train: "bpe", byte-level.
 	Kind string `yaml:"kind"`

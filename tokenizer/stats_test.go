@@ -25,23 +25,27 @@ func (l letters) EncodeBatch(ctx context.Context, texts []string) ([][]uint32, e
 }
 
 func TestMeasure(t *testing.T) {
-	got, err := Measure(t.Context(), letters{}, "zh", slices.Values([]string{"中文", "", "ab"}))
+	used := make([]bool, 2)
+	got, err := Measure(t.Context(), letters{}, "zh", slices.Values([]string{"中文", "", "ab"}), used)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Stats{Source: "zh", Documents: 3, Bytes: 8, Runes: 4, Tokens: 8}
+	want := Stats{Source: "zh", Documents: 3, Bytes: 8, Runes: 4, Words: 2, Tokens: 8}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if got.BytesPerToken() != 1 || got.TokensPerRune() != 2 {
-		t.Errorf("bytes/token %g, tokens/rune %g", got.BytesPerToken(), got.TokensPerRune())
+	if got.BytesPerToken() != 1 || got.TokensPerRune() != 2 || got.TokensPerWord() != 4 {
+		t.Errorf("bytes/token %g, tokens/rune %g, tokens/word %g", got.BytesPerToken(), got.TokensPerRune(), got.TokensPerWord())
 	}
-	if none := (Stats{}); none.BytesPerToken() != 0 || none.TokensPerRune() != 0 {
+	if !slices.Equal(used, []bool{true, false}) { // letters has only token 0
+		t.Errorf("used %v", used)
+	}
+	if none := (Stats{}); none.BytesPerToken() != 0 || none.TokensPerRune() != 0 || none.TokensPerWord() != 0 {
 		t.Error("no text has a rate")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Measure(ctx, letters{}, "zh", slices.Values([]string{"a"})); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "zh") {
+	if _, err := Measure(ctx, letters{}, "zh", slices.Values([]string{"a"}), nil); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "zh") {
 		t.Errorf("cancelled: %v", err)
 	}
 }

@@ -15,7 +15,8 @@ import (
 )
 
 // Pattern cuts text into pre-tokens, which no token crosses: Llama 3's expression, letter for letter, so that an exported
-// model finds its pre-tokenizer under a known name ("llama-bpe" in GGUF). Why it suits code, Chinese and English:
+// model finds its pre-tokenizer under a known name (in GGUF "smaug-bpe", which cuts like "llama-bpe" and unlike it heeds the merges).
+// Why it suits code, Chinese and English:
 //
 //   - \p{N}{1,3}: digits go in groups of at most three. Otherwise the vocabulary fills with the years and constants of the
 //     corpus, and neighbouring numbers are cut at different places; so 1,110 tokens spell every number, and digit k of a

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -22,6 +23,17 @@ type Vocab struct {
 	eos     uint32
 	// trimSpace: the text begins with a space that encoding put there (SentencePiece's dummy prefix).
 	trimSpace bool
+}
+
+// FileName is the file that a tokenizer is in a folder.
+const FileName = "tokenizer.json"
+
+// File is the file that a path to a tokenizer means: itself, or the one in that folder.
+func File(path string) string {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return filepath.Join(path, FileName)
+	}
+	return path
 }
 
 // Open reads cfg.Path; cfg.BOS and cfg.EOS name the tokens that begin and end a document.

@@ -1,5 +1,5 @@
-"""A gguf export in llama.cpp (llama-cpp-python, built from source): greedy text and tokenization against the program's own, and
-tokens/s of both on this processor, in turn.
+"""A gguf export in llama.cpp (llama-cpp-python, built from source): greedy text and tokenization against the program's own; with
+ROUNDS instead tokens/s of both on this processor, in turn, so many times.
 
     PRETRAIN=bin/pretrain python llama_check.py RUN MODEL.gguf [ROUNDS]
 """
@@ -22,9 +22,6 @@ run, path = sys.argv[1:3]
 rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 0
 model = Llama(path, n_ctx=256, n_threads=2, n_threads_batch=2, verbose=False, logits_all=False)
 
-stdin = "".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS)
-ours = ask("generate", "--checkpoint", run, "--precision", "fp32", "--greedy", "--tokens", "128", "--ignore-eos", "--prompts", "-", "--json", stdin=stdin)
-
 
 def greedy(ids, count):
     """count tokens after ids, the most likely each time, end of text or not."""
@@ -36,23 +33,27 @@ def greedy(ids, count):
             return out
 
 
-same = 0
-for prompt, line in zip(PROMPTS, ours, strict=True):
-    ids = model.tokenize(prompt.encode(), add_bos=True, special=False)
-    if ids != line["prompt_tokens"]:
-        print(f"  {prompt!r}: tokens {ids}, ours {line['prompt_tokens']}")
-    theirs = greedy(ids, 128)
-    same += theirs == line["tokens"]
-    if theirs != line["tokens"]:
-        print(f"  {prompt!r}: differs at token {next(i for i, (a, b) in enumerate(zip(theirs, line['tokens'])) if a != b)}")
-print(f"llama.cpp: greedy text of 128 tokens identical for {same} of {len(PROMPTS)} prompts")
+def compare():
+    """Whether all greedy texts and all tokens are the same."""
+    stdin = "".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS)
+    ours = ask("generate", "--checkpoint", run, "--precision", "fp32", "--greedy", "--tokens", "128", "--ignore-eos", "--prompts", "-", "--json", stdin=stdin)
+    same = 0
+    for prompt, line in zip(PROMPTS, ours, strict=True):
+        ids = model.tokenize(prompt.encode(), add_bos=True, special=False)
+        if ids != line["prompt_tokens"]:
+            print(f"  {prompt!r}: tokens {ids}, ours {line['prompt_tokens']}")
+        theirs = greedy(ids, 128)
+        same += theirs == line["tokens"]
+        if theirs != line["tokens"]:
+            print(f"  {prompt!r}: differs at token {next(i for i, (a, b) in enumerate(zip(theirs, line['tokens'])) if a != b)}")
+    print(f"llama.cpp: greedy text of 128 tokens identical for {same} of {len(PROMPTS)} prompts")
 
-strings = mixed_strings(2000)
-stdin = "".join(json.dumps({"prompt": s}) + "\n" for s in strings)
-ours = ask("generate", "--checkpoint", run, "--tokens", "1", "--prompts", "-", "--json", stdin=stdin)
-tokens = sum(model.tokenize(s.encode(), add_bos=False, special=False) == line["prompt_tokens"][1:] for s, line in zip(strings, ours, strict=True))
-print(f"llama.cpp: tokens of {tokens} of {len(strings)} mixed strings identical")
-
+    strings = mixed_strings(2000)
+    stdin = "".join(json.dumps({"prompt": s}) + "\n" for s in strings)
+    ours = ask("generate", "--checkpoint", run, "--tokens", "1", "--prompts", "-", "--json", stdin=stdin)
+    tokens = sum(model.tokenize(s.encode(), add_bos=False, special=False) == line["prompt_tokens"][1:] for s, line in zip(strings, ours, strict=True))
+    print(f"llama.cpp: tokens of {tokens} of {len(strings)} mixed strings identical")
+    return same == len(PROMPTS) and tokens == len(strings)
 
 
 def cpu_seconds(pid):
@@ -82,7 +83,7 @@ def timed(generate, pid, times=3):
     return f"{count / (time.perf_counter() - wall):.0f} tokens/s, {count / max(0.01, cpu_seconds(pid) - cpu):.0f} per processor second"
 
 
-if rounds:
+def speed():
     with server(run, "--precision", "fp32", "--name", "tiny") as (process, url):
         def serve(count):
             body = json.dumps({"prompt": "package ", "max_tokens": count, "temperature": 0, "ignore_eos": True}).encode()
@@ -96,4 +97,8 @@ if rounds:
                 print(f"round {i + 1}: llama.cpp, threads {threads}: {timed(lambda n: decode(model.ctx, ids, n), os.getpid())}")
             print(f"round {i + 1}: pretrain: {timed(serve, process.pid)}", flush=True)
 
-sys.exit(same != len(PROMPTS) or tokens != len(strings))
+
+if rounds:
+    speed()
+else:
+    sys.exit(not compare())

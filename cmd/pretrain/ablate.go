@@ -40,7 +40,7 @@ The same command goes on where an earlier one stopped: finished runs are skipped
 tried again, up to three times. Several processes, on one machine or on several that share the folder, can work on one ablation: each
 takes the runs that nobody else has. With --ranks each takes its own share of them.`,
 		Example: `  pretrain ablate --config learning-rate
-  pretrain ablate --config learning-rate --set data.path=DIR --seeds 5 --tokens 2Mtok
+  pretrain ablate --config learning-rate --set data.path=DIR --seeds 5 --tokens 2Mtok --out ablations/mine
   pretrain ablate --config my.yaml --out DIR --rank 2 --ranks 8     # one of eight machines
   pretrain ablate --config my.yaml --out DIR --report-only`,
 		RunE: func(cmd *cobra.Command, _ []string) error {

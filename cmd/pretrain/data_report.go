@@ -19,7 +19,7 @@ func newDataReport(stdout io.Writer) *cobra.Command {
 		Long: `Show the account of a preparation, DIR being its output: documents and bytes that passed each step, the reasons of the others, and
 tokens. The page, which data prepare also writes to DIR/report/all/report.html, has samples of what was dropped and kept, how
 figures are distributed, clusters of duplicates and contamination besides.`,
-		Example: "  pretrain data report prepared/go-std\n  pretrain data report prepared/go-std --html report.html",
+		Example: "  pretrain data report prepared/go\n  pretrain data report prepared/go --html report.html",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usagef("want one argument, the output folder of a preparation, not %d", len(args))

@@ -2,9 +2,7 @@ package main
 
 import (
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,56 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 )
-
-// docLine is a command line of a page.
-type docLine struct {
-	page string
-	line int
-	text string
-}
-
-// docLines are the command lines of the README and of every page below docs: those of code blocks, indented or fenced, that begin
-// with pretrain or make. A line that ends in a backslash goes on in the next one.
-func docLines(t *testing.T, root string) (list []docLine) {
-	t.Helper()
-	pages := []string{filepath.Join(root, "README.md")}
-	err := filepath.WalkDir(filepath.Join(root, "docs"), func(path string, _ fs.DirEntry, err error) error {
-		if strings.HasSuffix(path, ".md") {
-			pages = append(pages, path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, page := range pages {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fenced := false
-		lines := strings.Split(string(text), "\n")
-		for i := 0; i < len(lines); i++ {
-			line, start := lines[i], i+1
-			if strings.HasPrefix(line, "```") {
-				fenced = !fenced
-				continue
-			}
-			if !fenced && !strings.HasPrefix(line, "    ") {
-				continue
-			}
-			for strings.HasSuffix(line, `\`) && i+1 < len(lines) {
-				i++
-				line = strings.TrimSuffix(line, `\`) + " " + strings.TrimSpace(lines[i])
-			}
-			line = strings.TrimPrefix(strings.TrimSpace(line), "$ ")
-			if strings.HasPrefix(line, "pretrain ") || strings.HasPrefix(line, "make ") {
-				list = append(list, docLine{page, start, line})
-			}
-		}
-	}
-	return list
-}
 
 // words splits a command line as a shell does: quotes, and a comment at the end. What follows a pipe or a redirection is another
 // program's.
@@ -106,19 +54,23 @@ func TestDocumentedCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	checked := 0
-	for _, d := range docLines(t, "../..") {
-		checked++
-		args := words(d.text)
-		if args[0] == "make" {
-			for _, target := range args[1:] {
-				if !strings.Contains(target, "=") && !regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(target)+`:`).Match(makefile) {
-					t.Errorf("%s:%d: make has no target %s", d.page, d.line, target)
+	for _, p := range documentation(t, "../..") {
+		for _, d := range p.commands() {
+			args := words(d.text)
+			switch {
+			case len(args) == 0:
+			case args[0] == "make":
+				for _, target := range args[1:] {
+					if !strings.Contains(target, "=") && !regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(target)+`:`).Match(makefile) {
+						t.Errorf("%s:%d: make has no target %s", d.page, d.line, target)
+					}
+				}
+			case args[0] == "pretrain":
+				checked++
+				if err := checkCommand(args[1:]); err != nil {
+					t.Errorf("%s:%d: %s\n\t%v", d.page, d.line, d.text, err)
 				}
 			}
-			continue
-		}
-		if err := checkCommand(args[1:]); err != nil {
-			t.Errorf("%s:%d: %s\n\t%v", d.page, d.line, d.text, err)
 		}
 	}
 	if checked < 20 {

@@ -67,10 +67,7 @@ func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*me
 	if config.VocabSize == 0 {
 		config.VocabSize = r.Run.Tokenizer.VocabSize
 	}
-	numerics := model.NumericsFor(be, r.Run.Train.Precision)
-	if r.Run.Train.Attention == model.AttentionDecomposed {
-		numerics = numerics.Decomposed()
-	}
+	numerics := numericsFor(be, r.Run.Train.Precision, r.Run.Train.Attention)
 	decoder := model.Decoder{Config: config, Numerics: numerics, Remat: r.Run.Train.Remat}
 	head := loss.Head{Numerics: numerics, SoftCap: config.LogitSoftCap, ZLoss: r.Run.Loss.ZLoss, ChunkTokens: r.Run.Loss.ChunkTokens}
 	program, err := train.NewProgram(m, decoder, head, r.Run.Optimizer)

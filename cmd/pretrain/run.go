@@ -226,10 +226,7 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 		return err
 	}
 
-	numerics := model.NumericsFor(j.backend, r.Run.Train.Precision)
-	if r.Run.Train.Attention == model.AttentionDecomposed {
-		numerics = numerics.Decomposed()
-	}
+	numerics := numericsFor(j.backend, r.Run.Train.Precision, r.Run.Train.Attention)
 	j.decoder = model.Decoder{Config: r.Run.Model, Numerics: numerics, Remat: r.Run.Train.Remat}
 	head := loss.Head{Numerics: numerics, SoftCap: r.Run.Model.LogitSoftCap, ZLoss: r.Run.Loss.ZLoss, ChunkTokens: r.Run.Loss.ChunkTokens}
 	program, err := train.NewProgram(j.mesh, j.decoder, head, r.Run.Optimizer)

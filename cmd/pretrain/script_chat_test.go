@@ -14,6 +14,11 @@ import (
 // the variable NAME. The first request is refused as one too many; answers are about the hundred bytes they were asked with.
 func chatServer(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg || len(args) != 1, "chatserver NAME")
+	ts.Setenv(args[0], chatEndpoint(ts.Defer))
+}
+
+// chatEndpoint starts the server and returns the address of its API; deferred closes it.
+func chatEndpoint(deferred func(func())) string {
 	var requests atomic.Int64
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q struct {
@@ -31,6 +36,6 @@ func chatServer(ts *testscript.TestScript, neg bool, args []string) {
 		text, _ := json.Marshal(fmt.Sprintf("Answer %d. What was asked: %.100q.", q.Seed, q.Messages[0].Content))
 		fmt.Fprintf(w, `{"choices":[{"message":{"content":%s},"finish_reason":"stop"}],"usage":{"prompt_tokens":200,"completion_tokens":100}}`, text)
 	}))
-	ts.Defer(s.Close)
-	ts.Setenv(args[0], s.URL+"/v1")
+	deferred(s.Close)
+	return s.URL + "/v1"
 }

@@ -18,7 +18,7 @@ import (
 // TestMain makes the test binary the program, too: a script's `pretrain` is a process of its own. The others run a
 // program under conditions that a script cannot make.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"pretrain": main, "filesize": fileSize, "mortal": mortal})
+	testscript.Main(m, map[string]func(){"pretrain": main, "filesize": fileSize, "mortal": mortal, "briefly": briefly})
 }
 
 // TestScript runs the scripts. Each begins in a folder with tiny.yaml and the corpus it names, text, with an empty home

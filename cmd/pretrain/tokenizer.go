@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"pretrain/configs"
 	"pretrain/data/prepare"
@@ -33,16 +31,9 @@ func tokenizerFor(ctx context.Context, r *configs.Resolved, cache string, consol
 		}
 		return givenTokenizer{c, json}, nil
 	}
-	var raw []*read.Source
-	configured := r.Run.Data.Mix().Sources
-	for _, name := range slices.Sorted(maps.Keys(configured)) {
-		if !isPrepared(configured[name].Path) {
-			s, err := read.Open(ctx, sourceSpec(r, name, configured[name]))
-			if err != nil {
-				return nil, fmt.Errorf("source %s: %w", name, err)
-			}
-			raw = append(raw, s)
-		}
+	_, raw, err := rawSources(ctx, r)
+	if err != nil {
+		return nil, err
 	}
 	if len(raw) < 2 {
 		return trainedTokenizer{c}, nil

@@ -149,12 +149,21 @@ func (t *trained) open(spec string, precision model.Precision, o backend.Options
 	if precision == "" {
 		precision = t.Config.Run.Train.Precision
 	}
-	d.Decoder = model.Decoder{Config: t.Config.Run.Model, Numerics: model.NumericsFor(d.Backend, precision)}
+	d.Decoder = model.Decoder{Config: t.Config.Run.Model, Numerics: numericsFor(d.Backend, precision, t.Config.Run.Train.Attention)}
 	if d.Weights, err = t.weights(d.Backend); err != nil {
 		d.Backend.Finalize()
 		return nil, err
 	}
 	return d, nil
+}
+
+// numericsFor is how a backend computes, with the attention that a configuration asks for.
+func numericsFor(b compute.Backend, precision model.Precision, attention model.AttentionKind) model.Numerics {
+	n := model.NumericsFor(b, precision)
+	if attention == model.AttentionDecomposed {
+		n = n.Decomposed()
+	}
+	return n
 }
 
 // weights are the parameters on a device, in the order of Params.
