@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from common import PROMPTS, ask
 
 code, run, export, reference = sys.argv[1:]
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 # Some copies import the configuration as a neighbour in a package, some as a module.
 package = types.ModuleType("openbmb")
