@@ -51,11 +51,6 @@ func (f *modelFlags) add(cmd *cobra.Command) {
 
 // open reads the model and puts it on a device.
 func (f *modelFlags) open(ctx context.Context, stderr io.Writer) (*onDevice, error) {
-	return f.openWith(ctx, backend.Options{}, stderr)
-}
-
-// openWith is open with options for the backend.
-func (f *modelFlags) openWith(ctx context.Context, o backend.Options, stderr io.Writer) (*onDevice, error) {
 	if f.checkpoint == "" {
 		return nil, usagef("--checkpoint is missing: give a run's directory, such as runs/quickstart")
 	}
@@ -66,7 +61,7 @@ func (f *modelFlags) openWith(ctx context.Context, o backend.Options, stderr io.
 	if err != nil {
 		return nil, err
 	}
-	d, err := t.open(f.backend, model.Precision(f.precision), o)
+	d, err := t.open(f.backend, model.Precision(f.precision), backend.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"pretrain/data"
-	"pretrain/internal/backend"
 	"pretrain/model/generate"
 
 	"github.com/spf13/cobra"
@@ -77,11 +76,6 @@ reads what you say line by line and remembers the conversation, until the end of
 	return cmd
 }
 
-// forText are the backend's options of a program that only generates. The quickstart's model moves 12 MB a token, which takes an
-// AVX-512 core as long as XLA takes to launch its kernels one by one (docs/performance.md, "Generation"); a model or a batch ten
-// times as large gains nothing, and would lose the other cores.
-var forText = backend.Options{LoopBytes: 64 << 20}
-
 // generateResult is a text as --json prints it.
 type generateResult struct {
 	Prompt       string   `json:"prompt,omitempty"`
@@ -111,7 +105,7 @@ func generateTexts(ctx context.Context, o generateOptions, stdin io.Reader, stdo
 	if err != nil {
 		return err
 	}
-	d, err := o.openWith(ctx, forText, stderr)
+	d, err := o.open(ctx, stderr)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 	if err != nil {
 		return usagef("--listen: %v: want HOST:PORT, such as 127.0.0.1:8000", err)
 	}
-	d, err := o.openWith(ctx, forText, stderr)
+	d, err := o.open(ctx, stderr)
 	if err != nil {
 		return err
 	}

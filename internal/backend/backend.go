@@ -37,10 +37,6 @@ type Options struct {
 	// cores, or fewer under a container's CPU quota, which XLA itself does not see. Where the environment sets
 	// PJRT_NPROC or NPROC, XLA's own variables, they stand.
 	Threads int
-	// LoopBytes has the CPU plugin compile a loop whose step reads and writes at most so many bytes into one kernel on one
-	// thread, which saves launching some hundred small ones a step. 0: XLA's own bound, 1 KiB. It holds for the process: XLA
-	// reads it when the plugin is loaded. Where the environment's XLA_FLAGS has --xla_backend_extra_options, that stands.
-	LoopBytes int
 	// Verbose lets XLA write its log to stderr.
 	Verbose bool
 	// PeakFLOPS is the peak of one device in floating-point operations a second, for MFU, where the user knows better than
@@ -85,8 +81,8 @@ func (p Problem) String() string { return p.What + ": " + p.Mend }
 // Only auto falls back, and only from an absent plugin or a broken CPU one: a GPU that does not open is an error,
 // not a slow run. The caller finalises the backend, once; its buffers and programs end with it.
 //
-// Open sets environment variables of the process that XLA reads: PJRT_NPROC, TF_CPP_MIN_LOG_LEVEL, XLA_FLAGS, and for CUDA
-// GOPJRT_CUDA_CHECKS. It is not for use by several goroutines at a time.
+// Open sets environment variables of the process that XLA reads: PJRT_NPROC, TF_CPP_MIN_LOG_LEVEL, and for CUDA
+// GOPJRT_CUDA_CHECKS and XLA_FLAGS. It is not for use by several goroutines at a time.
 func Open(specString string, o Options) (compute.Backend, Info, error) {
 	if specString == "" {
 		specString = os.Getenv(compute.ConfigEnvVar)
@@ -266,7 +262,7 @@ func openXLA(sp spec, p plugin.Plugin, o Options) (compute.Backend, Info, error)
 
 // setEnvironment sets what XLA and go-xla read from the environment when a plugin is loaded or a client made.
 func setEnvironment(platform platform, p plugin.Plugin, o Options) error {
-	set, flags := map[string]string{}, os.Getenv("XLA_FLAGS")
+	set := map[string]string{}
 	// Go-xla sets 3, fatal errors only, at its start.
 	if o.Verbose {
 		set["TF_CPP_MIN_LOG_LEVEL"] = "0"
@@ -276,12 +272,10 @@ func setEnvironment(platform platform, p plugin.Plugin, o Options) error {
 		if n := threads(o); n > 0 {
 			set["PJRT_NPROC"] = fmt.Sprint(n)
 		}
-		if o.LoopBytes > 0 && !strings.Contains(flags, "--xla_backend_extra_options") {
-			set["XLA_FLAGS"] = strings.TrimSpace(fmt.Sprintf("%s --xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=%d", flags, o.LoopBytes))
-		}
 	case platformCUDA:
 		// Go-xla would look for NVIDIA's libraries one level above the plugin, where pip puts them two, and warn.
 		set["GOPJRT_CUDA_CHECKS"] = "0"
+		flags := os.Getenv("XLA_FLAGS")
 		if dir := p.CUDADataDir(); dir != "" && !strings.Contains(flags, "--xla_gpu_cuda_data_dir") {
 			set["XLA_FLAGS"] = strings.TrimSpace(flags + " --xla_gpu_cuda_data_dir=" + dir)
 		}

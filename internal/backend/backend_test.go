@@ -402,20 +402,3 @@ func FuzzParseSpec(f *testing.F) {
 		}
 	})
 }
-
-func TestLoopBytes(t *testing.T) {
-	for _, c := range []struct{ flags, want string }{
-		{"", "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=4096"},
-		{"--xla_dump_to=x", "--xla_dump_to=x --xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=4096"},
-		{"--xla_backend_extra_options=a=b", "--xla_backend_extra_options=a=b"},
-	} {
-		t.Setenv("XLA_FLAGS", c.flags)
-		t.Setenv("PJRT_NPROC", "1")
-		if err := setEnvironment(platformCPU, plugin.Plugin{}, Options{LoopBytes: 4096}); err != nil {
-			t.Fatal(err)
-		}
-		if got := os.Getenv("XLA_FLAGS"); got != c.want {
-			t.Errorf("with XLA_FLAGS=%q: %q, want %q", c.flags, got, c.want)
-		}
-	}
-}

@@ -103,7 +103,7 @@ func (l Lines) SVG() string {
 	}
 	x, y := newAxis(xs, l.LogX, area.x0, area.x1), newAxis(ys, l.LogY, area.y1, area.y0)
 	w.open(width, height, l.Title, fmt.Sprintf(` data-x="%s" data-y="%s" data-names="%s|%s"`, x.data(), y.data(), html.EscapeString(l.X), html.EscapeString(l.Y)))
-	w.bands(l.Bands, x, area.y0, area.y1, area.y0+13)
+	w.bands(l.Bands, x, area.y0, area.y1, area.y0-4)
 	w.bands(l.Strip, x, area.y1-17, area.y1, area.y1-5)
 	w.axes(area, x, y, l.X, l.Y)
 	for _, m := range l.Marks {
