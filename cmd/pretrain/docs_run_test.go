@@ -72,13 +72,17 @@ var notRun = []struct{ line, why string }{
 	{"pretrain setup --backend cuda13", "downloads several GB"},
 	{"cd bench/pages && npm install && node check.mjs PRETRAIN OUT RUN [RUN…]", "downloads Playwright, needs Chromium"},
 	{"python3 bench/science/critical_batch.py --pretrain bin/pretrain --from runs/ladder/d128-l4/trunk@782 --out runs/cbs --window 300ktok --factors 1,2,4,8,16", "minutes of training off a trunk of the ladder"},
-	{"python3 bench/science/critical_batch.py … --out runs/cbs-decay --factors 1,4,16 --decay 50%", "the same"},
+	{"python3 bench/science/critical_batch.py … --out runs/cbs-decay --factors 1,2,4,16 --decay 50%", "the same"},
 	{"go run ./bench/science/looks -svg docs/science/looks.svg runs/looks", "it is no command of the program"},
 	{"bench/science/claims/run.sh TEXT OUT", "hours of training"},
 	{"go run ./bench/science/coordinates -out docs/science", "minutes of training; it is no command of the program"},
 	{"go run ./bench/science/sources -report OUT/report.json -svg docs/science/schemes.svg", "draws what an ablation of minutes measured; it is no command of the program"},
 	{"bench/science/ladder.sh en-standardebooks.jsonl.zst runs/ladder", "hours of training"},
-	{"bench/science/ladder.sh DATA OUT 64:2:0.5,1,2,4 96:2:0.5,1,2,4 96:4:0.5,1,2,4 128:4:0.5,1,2,4 160:5:0.5,1,2,4 256:6:2,4", "hours of training"},
+	{"bench/science/labels/run.sh DATA OUT", "hours of training"},
+	{"python3 bench/science/emergence_items.py --text CACHE/data/KEY/validation.txt --items 5 --letters 8-9 > items.jsonl", "of the ladder's runs, which take hours"},
+	{"pretrain analyze emergence --checkpoint runs/ladder/d64-l2/decay-16.9262 --data items.jsonl --over params --json > 64.json", "the same"},
+	{"…", "the same"},
+	{"pretrain analyze emergence --checkpoint runs/ladder/d288-l5/decay-0.335258 --data items.jsonl --draws 10000 --with 64.json --with …", "the same"},
 }
 
 func TestDocumentation(t *testing.T) {
