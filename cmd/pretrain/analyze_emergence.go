@@ -349,18 +349,20 @@ func emergenceDrawings(r emergenceResult) []section.Drawing {
 	curves := chart.Lines{Title: r.Task + ": what accuracy shows and what sampling shows", X: r.Over, Y: "share", LogX: true}
 	law := chart.Lines{Title: r.Task + ": the law is a line", X: r.Over, Y: "log(−log rate)", LogX: true}
 	accuracy, rate := chart.Series{Name: "accuracy (greedy)", Color: 1, Dots: true}, chart.Series{Name: "pass rate", Color: 0, Dots: true}
-	logs := chart.Series{Name: "log10 pass rate", Color: 0, Dots: true}
+	logs := chart.Series{Name: "pass rate", Color: 0, Dots: true}
 	points, line := chart.Series{Name: "measured", Color: 0, NoLine: true}, chart.Series{Name: "fitted", Color: 7}
 	for _, rung := range r.Ladder {
 		accuracy.Points = append(accuracy.Points, chart.Point{X: rung.Scale, Y: rung.Accuracy.Value})
 		rate.Points = append(rate.Points, chart.Point{X: rung.Scale, Y: rung.Rate.Value, Low: rung.Rate.CI.Low, High: rung.Rate.CI.High})
-		logs.Points = append(logs.Points, chart.Point{X: rung.Scale, Y: math.Log10(rung.Rate.Value)})
+		if rung.Rate.Value > 0 {
+			logs.Points = append(logs.Points, chart.Point{X: rung.Scale, Y: rung.Rate.Value})
+		}
 		points.Points = append(points.Points, chart.Point{X: rung.Scale, Y: eval.F(rung.Rate.Value), Low: eval.F(rung.Rate.CI.High), High: eval.F(rung.Rate.CI.Low)})
 		if r.Law.C > 0 {
 			line.Points = append(line.Points, chart.Point{X: rung.Scale, Y: math.Log(r.Law.C) - r.Law.Alpha*math.Log(rung.Scale)})
 		}
 	}
 	curves.Series, law.Series = []chart.Series{accuracy, rate}, []chart.Series{points, line}
-	small := chart.Lines{Title: r.Task + ": the pass rate on a logarithmic scale", X: r.Over, Y: "log10 of the rate", LogX: true, Series: []chart.Series{logs}}
+	small := chart.Lines{Title: r.Task + ": the pass rate on a logarithmic scale", X: r.Over, Y: "share", LogX: true, LogY: true, Series: []chart.Series{logs}}
 	return []section.Drawing{{Name: "curves", SVG: curves.SVG()}, {Name: "log", SVG: small.SVG()}, {Name: "law", SVG: law.SVG()}}
 }
