@@ -2,9 +2,11 @@ package mesh
 
 import (
 	"fmt"
+	"unsafe"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/distributed"
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	g "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -62,8 +64,14 @@ func (m *Mesh) Put(v Value, data []byte) ([]*tensors.Tensor, error) {
 			part = make([]byte, s.shape.ByteSize())
 			s.runs(v.Shape, func(whole, own, n int) { copy(part[own:own+n], data[whole:]) })
 		}
-		var err error
-		if parts[d], err = tensors.FromRaw(m.backend, compute.DeviceNum(d), s.shape, part); err != nil {
+		// Not by tensors.FromRaw: on a CPU it shares memory with the host, which a program that is given it cannot reuse, so that a
+		// run's first step would have the state twice.
+		flat := dtypes.UnsafeAnySliceFromBytes(unsafe.Pointer(unsafe.SliceData(part)), s.shape.DType, s.shape.Size())
+		buffer, err := m.backend.BufferFromFlatData(compute.DeviceNum(d), flat, s.shape)
+		if err == nil {
+			parts[d], err = tensors.FromBuffer(buffer)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("put %s on device %d: %w", s.shape, d, err)
 		}
 	}
