@@ -25,7 +25,7 @@ for name, part in parts.items():
         assert list(part["dots"]) == ["bf16 x bf16 -> f32"], (name, part)
     if kind != "resume":
         # ln V + (25.6/√d)²/2 at the beginning (docs/model.md), whoever the program is; batches are small.
-        assert abs(part["first_loss"] - 15.5) < 1 and abs(part["last_loss"] - part["first_loss"]) < (9 if kind == "train" else 2), (name, part)
+        assert abs(part["first_loss"] - 15.5) < 1 and part["last_loss"] < part["first_loss"] + 1, (name, part)
 train, resume = parts["train/2.4b"], parts["resume/2.4b"]
 assert train["last_loss"] < train["first_loss"] - 3 and train["ended"], train
 assert resume["resumed_at_step"] == 16 and len(resume["losses"]) == 4 and resume["first_loss"] < train["first_loss"] - 3, resume
