@@ -214,7 +214,7 @@ func benchmarkMemory(b *testing.B, m model.Config, precision model.Precision, pa
 	}
 	batches := benchBatch(m).Split(sequences)
 	debug.FreeOSMemory()
-	before := memory(b, "VmRSS")
+	before := processMemory(b, "VmRSS")
 	state, err := Init(mesh.One(be), p.Layout(), prng.New(1))
 	if err != nil {
 		b.Fatal(err)
@@ -229,15 +229,15 @@ func benchmarkMemory(b *testing.B, m model.Config, precision model.Precision, pa
 			b.Fatal(err)
 		}
 	}
-	real := memory(b, "VmHWM") - before
+	real := processMemory(b, "VmHWM") - before
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(float64(predicted)/(1<<20), "predicted-MiB")
 	b.ReportMetric(float64(real)/(1<<20), "real-MiB")
 	b.ReportMetric(100*(float64(predicted)/float64(real)-1), "%error")
 }
 
-// memory is a line of /proc/self/status in bytes.
-func memory(b *testing.B, name string) int64 {
+// processMemory is a line of /proc/self/status in bytes.
+func processMemory(b *testing.B, name string) int64 {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		b.Fatal(err)

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"pretrain/internal/backend"
+	"pretrain/internal/backend/memory"
 )
 
 // ErrNoAccount says that the backend does not tell what a program takes, as GoMLX's own.
@@ -20,7 +20,7 @@ func (p *Program) Peak(sequences, seqLen int, accumulate bool) (int64, error) {
 	_, optimizer := p.StateBytes()
 	most := int64(0)
 	for i, gr := range graphs {
-		m, known := backend.MemoryOf(gr)
+		m, known := memory.Of(gr)
 		if !known {
 			return 0, ErrNoAccount
 		}
@@ -43,7 +43,7 @@ func Fit(sizes []int64, usable int64, peak func(sequences int64) (int64, error))
 	// The peak at sizes[i]; a program too large to be compiled has more than any device.
 	at := func(i int) (float64, error) {
 		n, err := peak(sizes[i])
-		if _, full := backend.OutOfMemory(err); full {
+		if _, full := memory.OutOfMemory(err); full {
 			return 1 << 62, nil
 		}
 		return float64(n), err

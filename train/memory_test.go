@@ -3,7 +3,7 @@ package train
 import (
 	"testing"
 
-	"pretrain/internal/backend"
+	"pretrain/internal/backend/memory"
 	"pretrain/train/mesh"
 	"pretrain/train/spike"
 )
@@ -23,7 +23,7 @@ func TestStateIsUpdatedInPlace(t *testing.T) {
 				state += p.mesh.ShardShape(spec.value(), 0).ByteSize()
 			}
 			updates := graphs[len(graphs)-1]
-			m, known := backend.MemoryOf(updates)
+			m, known := memory.Of(updates)
 			if !known || m.Aliased < state || m.Outputs-m.Aliased > 4096 {
 				t.Errorf("%d devices, accumulate %v: %+v (known: %v), of a state of %d bytes", devices, accumulate, m, known, state)
 			}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"pretrain/internal/backend"
+	"pretrain/internal/backend/memory"
 	"pretrain/model"
 	"pretrain/train"
 	"pretrain/train/loss"
@@ -21,7 +21,7 @@ func (e memoryError) Unwrap() error { return e.err }
 
 // mendMemory turns a backend's error that memory ran out into one that says what to do; others it returns as they are.
 func (j *job) mendMemory(err error) error {
-	asked, yes := backend.OutOfMemory(err)
+	asked, yes := memory.OutOfMemory(err)
 	if !yes || j.decoder.NumLayers == 0 { // nothing was built yet
 		return err
 	}

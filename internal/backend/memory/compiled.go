@@ -1,4 +1,5 @@
-package backend
+// Package memory reads what XLA says of a device's memory: what a compiled program takes of it, and that it ran out.
+package memory
 
 import (
 	"reflect"
@@ -19,9 +20,9 @@ type Compiled struct {
 // Peak is the memory while the program runs, inputs included.
 func (c Compiled) Peak() int64 { return c.Inputs + c.Outputs - c.Aliased + c.Temporary + c.Code }
 
-// MemoryOf reads what a compiled graph takes; false where the backend does not say, as the pure-Go one. PJRT tells go-xla
+// Of reads what a compiled graph takes; false where the backend does not say, as the pure-Go one. PJRT tells go-xla
 // (v0.4.2), which keeps it in an exported field of an executable that GoMLX (v0.28.2) has no way to ask for.
-func MemoryOf(gr *graph.Graph) (Compiled, bool) {
+func Of(gr *graph.Graph) (Compiled, bool) {
 	v := reflect.ValueOf(gr)
 	for _, name := range []string{"executable", "exec", "OnDeviceMemoryUsageStats"} {
 		for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
