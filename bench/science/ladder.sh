@@ -10,7 +10,7 @@ set -eu
 [ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 data=$1 out=$2 here=$(dirname "$0") all=0.5,1,2,4
 shift 2
-[ $# -gt 0 ] || set -- 64:2:$all 96:3:$all 128:4:$all 192:4:0.5,1,2 288:5:0.5,1,2,2.75
+[ $# -gt 0 ] || set -- 64:2:$all 96:3:$all 128:4:$all 192:4:$all 288:5:0.5,1,2,2.75
 for size in "$@"; do
 	IFS=: read -r width layers lengths <<-END
 	$size
