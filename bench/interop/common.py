@@ -20,6 +20,22 @@ def ask(*args, stdin=None):
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
+def greedy_texts(run):
+    """What the program writes greedily in fp32 after each of PROMPTS, 128 tokens, end of text or not."""
+    stdin = "".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS)
+    return ask("generate", "--checkpoint", run, "--precision", "fp32", "--greedy", "--tokens", "128", "--ignore-eos", "--prompts", "-", "--json", stdin=stdin)
+
+
+def llama_greedy(model, ids, count):
+    """What llama.cpp writes greedily: count tokens after ids, end of text or not."""
+    model.reset()
+    out = []
+    for token in model.generate(ids, temp=0.0, repeat_penalty=1.0, top_k=1):
+        out.append(token)
+        if len(out) == count:
+            return out
+
+
 @contextlib.contextmanager
 def server(run, *args):
     """`pretrain serve` while the block runs: the process and its base URL. It has to drain and end well."""

@@ -4,7 +4,6 @@ graph's, and greedy text of 128 tokens beside the program's own in fp32. REFEREN
     PRETRAIN=bin/pretrain python gguf_check.py RUN REFERENCE MODEL-fp32.gguf MODEL-fp16.gguf MODEL-bf16.gguf MODEL-q8_0.gguf
 """
 
-import json
 import sys
 
 import llama_cpp
@@ -12,7 +11,7 @@ import numpy as np
 from llama_cpp import Llama
 from safetensors.numpy import load_file
 
-from common import PROMPTS, ask
+from common import greedy_texts, llama_greedy
 
 # Largest and mean error of a logit and least part of equal first choices, as in an export's receipt, though llama.cpp rounds the
 # activations as well; and the least mean number of greedy tokens before the first that differs, of 128.
@@ -21,18 +20,7 @@ BOUNDS = {"fp32": (1e-4, 1e-5, 0.999, 128), "fp16": (0.05, 0.003, 0.995, 64), "b
 run, reference = sys.argv[1:3]
 expected = load_file(reference)
 tokens, logits = expected["tokens"], expected["logits"]
-stdin = "".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS)
-ours = ask("generate", "--checkpoint", run, "--precision", "fp32", "--greedy", "--tokens", "128", "--ignore-eos", "--prompts", "-", "--json", stdin=stdin)
-
-
-def greedy(model, ids, count):
-    """count tokens after ids, the most likely each time, end of text or not."""
-    model.reset()
-    out = []
-    for token in model.generate(ids, temp=0.0, repeat_penalty=1.0, top_k=1):
-        out.append(token)
-        if len(out) == count:
-            return out
+ours = greedy_texts(run)
 
 
 failed = False
@@ -50,7 +38,7 @@ for path in sys.argv[3:]:
     mean, top = total / len(tokens), first / tokens.size
     equal = []
     for line in ours:
-        theirs = greedy(model, line["prompt_tokens"], 128)
+        theirs = llama_greedy(model, line["prompt_tokens"], 128)
         equal.append(next((i for i, (a, b) in enumerate(zip(theirs, line["tokens"])) if a != b), 128))
     same, before = sum(n == 128 for n in equal), sum(equal) / len(equal)
     b = BOUNDS[kind]

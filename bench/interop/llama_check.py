@@ -14,7 +14,7 @@ import llama_cpp
 import numpy as np
 from llama_cpp import Llama
 
-from common import PROMPTS, ask, mixed_strings, server
+from common import PROMPTS, ask, greedy_texts, llama_greedy, mixed_strings, server
 
 COUNT = 192
 
@@ -23,26 +23,15 @@ rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 0
 model = Llama(path, n_ctx=256, n_threads=2, n_threads_batch=2, verbose=False, logits_all=False)
 
 
-def greedy(ids, count):
-    """count tokens after ids, the most likely each time, end of text or not."""
-    model.reset()
-    out = []
-    for token in model.generate(ids, temp=0.0, repeat_penalty=1.0, top_k=1):
-        out.append(token)
-        if len(out) == count:
-            return out
-
-
 def compare():
     """Whether all greedy texts and all tokens are the same."""
-    stdin = "".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS)
-    ours = ask("generate", "--checkpoint", run, "--precision", "fp32", "--greedy", "--tokens", "128", "--ignore-eos", "--prompts", "-", "--json", stdin=stdin)
+    ours = greedy_texts(run)
     same = 0
     for prompt, line in zip(PROMPTS, ours, strict=True):
         ids = model.tokenize(prompt.encode(), add_bos=True, special=False)
         if ids != line["prompt_tokens"]:
             print(f"  {prompt!r}: tokens {ids}, ours {line['prompt_tokens']}")
-        theirs = greedy(ids, 128)
+        theirs = llama_greedy(model, ids, 128)
         same += theirs == line["tokens"]
         if theirs != line["tokens"]:
             print(f"  {prompt!r}: differs at token {next(i for i, (a, b) in enumerate(zip(theirs, line['tokens'])) if a != b)}")

@@ -6,7 +6,6 @@ REFERENCE is what `pretrain export --reference` wrote. Their code is of transfor
 """
 
 import importlib
-import json
 import sys
 import types
 
@@ -14,7 +13,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from common import PROMPTS, ask
+from common import PROMPTS, greedy_texts
 
 code, run, export, reference = sys.argv[1:]
 torch.set_num_threads(1)
@@ -40,8 +39,7 @@ error = (logits - expected["logits"]).abs()
 top = (logits.argmax(-1) == expected["logits"].argmax(-1)).float().mean().item()
 print(f"OpenBMB's code, {logits.shape[0]} x {logits.shape[1]} positions: largest difference of a logit {error.max():.2g}, mean {error.mean():.2g}, same first choice {top:.5f}")
 
-stdin = "".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS)
-ours = ask("generate", "--checkpoint", run, "--precision", "fp32", "--greedy", "--tokens", "128", "--ignore-eos", "--prompts", "-", "--json", stdin=stdin)
+ours = greedy_texts(run)
 same = 0
 for prompt, line in zip(PROMPTS, ours, strict=True):
     theirs, past, feed = [], transformers.DynamicCache(), line["prompt_tokens"]

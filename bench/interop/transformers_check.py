@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from common import PROMPTS, ask
+from common import PROMPTS, ask, greedy_texts
 
 run, export, reference = sys.argv[1:]
 torch.set_num_threads(2)
@@ -25,8 +25,7 @@ error = (logits - expected["logits"]).abs()
 top = (logits.argmax(-1) == expected["logits"].argmax(-1)).float().mean().item()
 print(f"transformers, {logits.shape[0]} x {logits.shape[1]} positions: largest difference of a logit {error.max():.2g}, mean {error.mean():.2g}, same first choice {top:.5f}")
 
-stdin = "".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS)
-ours = ask("generate", "--checkpoint", run, "--precision", "fp32", "--greedy", "--tokens", "128", "--ignore-eos", "--prompts", "-", "--json", stdin=stdin)
+ours = greedy_texts(run)
 same = 0
 for prompt, line in zip(PROMPTS, ours, strict=True):
     ids = [tokenizer.bos_token_id] + tokenizer(prompt, add_special_tokens=False)["input_ids"]

@@ -144,6 +144,24 @@ func (p *memoryPlanner) largest(usable int64) (sequences, peak int64, err error)
 	})
 }
 
+// fitMicroBatch puts a number in the place of batch.micro_batch: auto.
+func (j *job) fitMicroBatch(program *train.Program) error {
+	if j.config.Run.Batch.MicroBatch != schedule.Auto {
+		return nil
+	}
+	p, usable := &memoryPlanner{j.config, program, j.mesh}, j.device.UsableBytes()
+	n, peak, err := p.largest(usable)
+	if errors.Is(err, train.ErrNoRoom) {
+		return usagef("batch.micro_batch: auto: %v: see train.remat, train.mesh.fsdp, a smaller model.max_seq_len", err)
+	}
+	if err != nil {
+		return err
+	}
+	j.say("batch.micro_batch: auto: %d sequences at once, which take %s of the %s that each device has for a run", n, gibibytes(peak), gibibytes(usable))
+	j.config, err = j.config.WithMicroBatch(n)
+	return err
+}
+
 // rows adds the memory's rows to a plan's.
 func (m *memoryPlan) rows(row func(key, format string, args ...any)) {
 	row("memory", "%s on each of %d device(s), by the compiler for %s, %d sequences at once", gibibytes(m.Peak), m.Devices, m.Compiler, m.MicroBatch)

@@ -295,24 +295,6 @@ func (j *job) spread() (err error) {
 	return nil
 }
 
-// fitMicroBatch puts a number in the place of batch.micro_batch: auto.
-func (j *job) fitMicroBatch(program *train.Program) error {
-	if j.config.Run.Batch.MicroBatch != schedule.Auto {
-		return nil
-	}
-	p, usable := &memoryPlanner{j.config, program, j.mesh}, j.device.UsableBytes()
-	n, peak, err := p.largest(usable)
-	if errors.Is(err, train.ErrNoRoom) {
-		return usagef("batch.micro_batch: auto: %v: see train.remat, train.mesh.fsdp, a smaller model.max_seq_len", err)
-	}
-	if err != nil {
-		return err
-	}
-	j.say("batch.micro_batch: auto: %d sequences at once, which take %s of the %s that each device has for a run", n, gibibytes(peak), gibibytes(usable))
-	j.config, err = j.config.WithMicroBatch(n)
-	return err
-}
-
 // start puts the run where it begins, or goes on, and opens what is written as it goes. What it opens is closed again to
 // start anew elsewhere.
 func (j *job) start(store *checkpoint.Store, saved *checkpoint.State) (err error) {
