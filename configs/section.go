@@ -40,7 +40,8 @@ type Train struct {
 	Tokens units.Tokens `yaml:"tokens"`
 	// Precision is bf16 (default: it halves memory traffic and is the fast path of every device) or fp32.
 	Precision model.Precision `yaml:"precision"`
-	// Remat is none (default: the fastest where it fits), attention or layer.
+	// Remat is what the backward pass computes again rather than keeps, to fit larger batches: none (default: the fastest where it
+	// fits), attention, layer or full.
 	Remat model.Remat `yaml:"remat"`
 	// Attention is auto (default: the backend's fused kernel where it has one for bf16 and the plain causal mask, which on CUDA
 	// is cuDNN's flash attention; else elementary operations) or decomposed (elementary operations always).
@@ -64,8 +65,7 @@ func (c Train) Validate() error {
 	p.Check(c.Tokens > 0, "tokens", c.Tokens, `the number of tokens to train on, such as "20Btok"`)
 	p.Check(c.Tokens <= maxTokens, "tokens", c.Tokens, "at most %s", maxTokens)
 	p.Check(c.Precision == model.BF16 || c.Precision == model.FP32, "precision", c.Precision, "bf16 or fp32")
-	all := []model.Remat{model.RematNone, model.RematAttention, model.RematLayer}
-	p.Check(slices.Contains(all, c.Remat), "remat", c.Remat, "one of %v", all)
+	p.Check(slices.Contains(model.Remats, c.Remat), "remat", c.Remat, "one of %v", model.Remats)
 	p.Check(c.Attention == model.AttentionAuto || c.Attention == model.AttentionDecomposed, "attention", c.Attention, "%s or %s", model.AttentionAuto, model.AttentionDecomposed)
 	c.Mesh.Check(&p, "mesh")
 	return p.Err()

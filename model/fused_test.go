@@ -185,7 +185,7 @@ func TestDecoderWithFusedAttention(t *testing.T) {
 	n := NumericsFor(be, BF16)
 	variants := []Decoder{
 		{Config: config, Numerics: n.Decomposed(), Remat: RematNone}, {Config: config, Numerics: n, Remat: RematNone},
-		{Config: config, Numerics: n, Remat: RematAttention}, {Config: config, Numerics: n, Remat: RematLayer},
+		{Config: config, Numerics: n, Remat: RematAttention}, {Config: config, Numerics: n, Remat: RematLayer}, {Config: config, Numerics: n, Remat: RematFull},
 	}
 	exec := g.MustNewExec(be, func(in []*g.Node) (out []*g.Node) {
 		w := Weights{}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,6 +58,16 @@ func BenchmarkDocumentMask(b *testing.B) {
 	}
 }
 
+// BenchmarkMicroBatches times a step of 4,096 tokens in one, two and four micro-batches.
+func BenchmarkMicroBatches(b *testing.B) {
+	for _, parts := range []int{1, 2, 4} {
+		b.Run(strconv.Itoa(parts), func(b *testing.B) {
+			m := benchModels[0].Resolve()
+			timeSteps(b, mesh.One(backendtest.CPU(b)), m, model.BF16, optim.Default(), benchBatch(m).Split(4096/m.MaxSeqLen/parts)...)
+		})
+	}
+}
+
 // BenchmarkMesh times a step of the quickstart's model, but of four heads so that they can be divided, on grids of virtual devices, which share the machine's cores: what it is
 // slower than on one device is the price of dividing the program.
 func BenchmarkMesh(b *testing.B) {
@@ -72,17 +83,17 @@ func BenchmarkMesh(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			timeSteps(b, grid, m, model.BF16, optim.Default())
+			timeSteps(b, grid, m, model.BF16, optim.Default(), benchBatch(m))
 		})
 	}
 }
 
 // benchmarkStep times steps of 4,096 random tokens on one device.
 func benchmarkStep(b *testing.B, m model.Config, precision model.Precision, o optim.Config) {
-	timeSteps(b, mesh.One(backendtest.CPU(b)), m, precision, o)
+	timeSteps(b, mesh.One(backendtest.CPU(b)), m, precision, o, benchBatch(m))
 }
 
-func timeSteps(b *testing.B, grid *mesh.Mesh, m model.Config, precision model.Precision, o optim.Config) {
+func timeSteps(b *testing.B, grid *mesh.Mesh, m model.Config, precision model.Precision, o optim.Config, batches ...*feed.Batch) {
 	n := model.NumericsFor(grid.Backend(), precision)
 	p, err := NewProgram(grid, model.Decoder{Config: m, Numerics: n, Remat: model.RematNone}, loss.Head{Numerics: n}, o)
 	if err != nil {
@@ -94,7 +105,6 @@ func timeSteps(b *testing.B, grid *mesh.Mesh, m model.Config, precision model.Pr
 		b.Fatal(err)
 	}
 	defer state.Finalize()
-	batches := []*feed.Batch{benchBatch(m)}
 	step := func() {
 		if _, err := p.Step(state, batches, 1e-3, spike.None); err != nil {
 			b.Fatal(err)
@@ -208,7 +218,7 @@ func benchmarkMemory(b *testing.B, m model.Config, precision model.Precision, pa
 	}
 	defer p.Finalize()
 	sequences := 4096 / m.MaxSeqLen / parts
-	predicted, err := p.Peak(sequences, m.MaxSeqLen, parts > 1)
+	predicted, err := p.Peak(sequences, m.MaxSeqLen, parts)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -8,54 +8,29 @@ import (
 	g "github.com/gomlx/gomlx/core/graph"
 )
 
-// Compile compiles what training on micro-batches of so many sequences needs, without running it: the step, or where a batch
-// is several micro-batches, gradient accumulation and the update. The graphs are for asking the backend what they take;
-// a later step of the same shapes does not compile again.
-func (p *Program) Compile(sequences, seqLen int, accumulate bool) ([]*g.Graph, error) {
-	state, n := p.layout.Specs, p.layout.NumParams()
-	lossTerms, scalar := shapes.Make(dtypes.Float32, 2), shapes.Make(dtypes.Float32, 3)
-	compile := func(exec *g.Exec, inputs func(device int) []shapes.Shape) (*g.Graph, error) {
-		var all []shapes.Shape
-		for d := range p.mesh.Devices() {
-			all = append(all, inputs(d)...)
+// Compile compiles the step of so many micro-batches of so many sequences, without running it: for asking the backend what it
+// takes. A later step of the same shapes does not compile again.
+func (p *Program) Compile(sequences, seqLen, microBatches int) (*g.Graph, error) {
+	var inputs []shapes.Shape
+	for d := range p.mesh.Devices() {
+		from, to := p.mesh.Rows(d, sequences)
+		batch := func(t dtypes.DType, width int) shapes.Shape {
+			return shapes.Make(t, room(microBatches), to-from, width)
 		}
-		gr, err := exec.Compile(all...)
-		if err != nil {
-			return nil, fmt.Errorf("compile for %d sequences of %d: %w", sequences, seqLen, err)
-		}
-		return gr, nil
-	}
-	shards := func(device int, specs []TensorSpec) (list []shapes.Shape) {
-		for _, spec := range specs {
-			list = append(list, p.mesh.ShardShape(spec.value(), device))
-		}
-		return list
-	}
-	batch := func(device int) []shapes.Shape {
-		from, to := p.mesh.Rows(device, sequences)
-		list := []shapes.Shape{shapes.Make(dtypes.Int32, to-from, seqLen+1), shapes.Make(dtypes.Float32, to-from, seqLen)}
+		inputs = append(inputs, batch(dtypes.Int32, seqLen+1), batch(dtypes.Float32, seqLen))
 		for range len(p.batchValues()) - 2 {
-			list = append(list, shapes.Make(dtypes.Int32, to-from, seqLen))
+			inputs = append(inputs, batch(dtypes.Int32, seqLen))
 		}
-		return list
+		inputs = append(inputs, shapes.Make(dtypes.Float32, numScalars))
+		for _, spec := range p.layout.Specs {
+			inputs = append(inputs, p.mesh.ShardShape(spec.value(), d))
+		}
 	}
-	if !accumulate {
-		gr, err := compile(p.step, func(d int) []shapes.Shape {
-			return append(append(batch(d), scalar), shards(d, state)...)
-		})
-		return []*g.Graph{gr}, err
-	}
-	sum, err := compile(p.accumulate, func(d int) []shapes.Shape {
-		params := shards(d, state[:n])
-		return append(append(append(batch(d), lossTerms), params...), params...)
-	})
+	gr, err := p.step.Compile(inputs...)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("compile for %d x %d sequences of %d: %w", microBatches, sequences, seqLen, err)
 	}
-	update, err := compile(p.apply, func(d int) []shapes.Shape {
-		return append(append(append([]shapes.Shape{lossTerms}, shards(d, state[:n])...), scalar), shards(d, state)...)
-	})
-	return []*g.Graph{sum, update}, err
+	return gr, nil
 }
 
 // StateBytes are the bytes of parameters and of the rest of the state, the optimizer's, on each device.

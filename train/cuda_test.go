@@ -58,7 +58,7 @@ func TestProgramForCUDA(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Finalize()
-	if _, err := p.Compile(8, m.MaxSeqLen, false); err == nil || !strings.Contains(err.Error(), "captured") {
+	if _, err := p.Compile(8, m.MaxSeqLen, 1); err == nil || !strings.Contains(err.Error(), "captured") {
 		t.Fatalf("compiled, or refused for another reason: %v", err)
 	}
 	program, err := os.ReadFile(filepath.Join(dir, "0.mlir"))

@@ -46,48 +46,35 @@ func (p *Program) newProbe(batch, params []mesh.Value) (probe probe, err error) 
 // buildForward is (batch…, parameters…) → (mean square of the residual stream after the embedding and each layer [L+1],
 // mean loss of each sequence [B]).
 func (p *Program) buildForward(inputs []*g.Node) []*g.Node {
-	sequences, seqLen := inputs[1].Shape().Dimensions[0], inputs[1].Shape().Dimensions[1]
-	in, targets, weights, params := p.splitBatch(inputs)
-	w := p.weights(params)
+	b := p.micro(inputs, nil)
+	w := p.weights(inputs[len(p.batchValues()):])
 	var squares []*g.Node
-	for _, x := range p.decoder.Residuals(w, in) {
+	for _, x := range p.decoder.Residuals(w, b.Input) {
 		squares = append(squares, g.ReduceAllMean(g.Square(x)))
 	}
-	hidden, _ := p.decoder.Hidden(w, in)
-	counted := g.ConvertDType(g.GreaterThan(weights, g.ZerosLike(weights)), dtypes.Float32)
-	nats := g.Mul(counted, p.head.PerToken(hidden, w[p.decoder.OutputName()], targets))
-	perSequence := func(x *g.Node) *g.Node { return g.ReduceSum(g.Reshape(x, sequences, seqLen), -1) }
+	hidden, _ := p.decoder.Hidden(w, b.Input)
+	counted := g.ConvertDType(g.GreaterThan(b.weights, g.ZerosLike(b.weights)), dtypes.Float32)
+	nats := g.Mul(counted, p.head.PerToken(hidden, w[p.decoder.OutputName()], b.targets))
+	perSequence := func(x *g.Node) *g.Node { return g.ReduceSum(g.Reshape(x, b.Tokens.Shape().Dimensions...), -1) }
 	return []*g.Node{g.Stack(squares, 0), g.Div(perSequence(nats), g.MaxScalar(perSequence(counted), 1))}
 }
 
 // Diagnose measures a batch against the state, which stays as it is. It takes the time of a step and a half, and compiles
 // two or three programs the first time; with a micro-batch more of gradients than a step it may not fit the device.
 func (p *Program) Diagnose(s *State, batches []*feed.Batch) (d Diagnosis, err error) {
-	placed, err := p.Place(batches)
+	grad, err := p.Gradient(s, batches)
 	if err != nil {
 		return d, err
 	}
-	defer placed.Free()
-	sums, err := p.sumGradients(s, placed)
-	if err != nil {
-		return d, err
-	}
-	var grads []any
-	for _, own := range sums {
-		grads = append(grads, own[1:]...)
-	}
-	out, err := p.probe.norms.Call(grads...)
-	if err != nil {
-		return d, fmt.Errorf("gradient norms: %w", err)
-	}
-	if d.GradNorms, err = tensors.CopyFlatData[float32](out[0]); err != nil {
+	defer grad.Finalize()
+	if d.GradNorms, err = p.norms(grad); err != nil {
 		return d, err
 	}
 	var squares []float64
-	for _, micro := range placed.micro {
+	for _, b := range batches {
 		var args []any
 		for d := range p.mesh.Devices() {
-			args = append(args, micro[d]...)
+			args = append(args, p.batchArgs([]*feed.Batch{b}, d)...)
 			for _, t := range s.on(d)[:p.layout.NumParams()] {
 				args = append(args, t)
 			}

@@ -10,27 +10,18 @@ import (
 // ErrNoAccount says that the backend does not tell what a program takes, as GoMLX's own.
 var ErrNoAccount = errors.New("the backend does not say what a program takes of its memory: use --backend cpu or cuda")
 
-// Peak is what training on micro-batches of so many sequences takes of each device's memory, in bytes, by the compiler's
-// account: programs and state, while the hungriest program runs. It compiles and runs nothing; see [Program.Compile].
-func (p *Program) Peak(sequences, seqLen int, accumulate bool) (int64, error) {
-	graphs, err := p.Compile(sequences, seqLen, accumulate)
+// Peak is what training on so many micro-batches of so many sequences takes of each device's memory, in bytes, by the compiler's
+// account: program and state while the step runs. It compiles and runs nothing; see [Program.Compile].
+func (p *Program) Peak(sequences, seqLen, microBatches int) (int64, error) {
+	gr, err := p.Compile(sequences, seqLen, microBatches)
 	if err != nil {
 		return 0, err
 	}
-	_, optimizer := p.StateBytes()
-	most := int64(0)
-	for i, gr := range graphs {
-		m, known := memory.Of(gr)
-		if !known {
-			return 0, ErrNoAccount
-		}
-		peak := m.Peak()
-		if accumulate && i == 0 {
-			peak += optimizer // which is there, too, and no input of it
-		}
-		most = max(most, peak)
+	m, known := memory.Of(gr)
+	if !known {
+		return 0, ErrNoAccount
 	}
-	return most, nil
+	return m.Peak(), nil
 }
 
 // ErrNoRoom says that not even the smallest micro-batch fits.

@@ -2,10 +2,15 @@ package train
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"testing"
 
+	"pretrain/internal/backendtest"
+	"pretrain/model"
+	"pretrain/train/loss"
 	"pretrain/train/mesh"
+	"pretrain/train/optim"
 
 	"pgregory.net/rapid"
 )
@@ -57,13 +62,38 @@ func TestFit(t *testing.T) {
 	}
 }
 
-// TestPeakGrows: more sequences take more memory, and what is accumulated has the optimizer beside it.
+// TestRematTakesLess: each way to recompute takes less memory than the one before, of twelve layers and a batch beside which weights
+// are nothing.
+func TestRematTakesLess(t *testing.T) {
+	be := backendtest.CPU(t)
+	n := model.NumericsFor(be, model.FP32)
+	m := meshModel()
+	m.NumLayers, m.MaxSeqLen = 12, 64
+	last := int64(math.MaxInt64)
+	for _, remat := range model.Remats {
+		p, err := NewProgram(mesh.One(be), model.Decoder{Config: m, Numerics: n, Remat: remat}, loss.Head{Numerics: n}, optim.Default())
+		if err != nil {
+			t.Fatal(err)
+		}
+		peak, err := p.Peak(32, m.MaxSeqLen, 1)
+		if p.Finalize(); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d bytes", remat, peak)
+		if peak >= last {
+			t.Errorf("remat %s takes %d bytes, the one before %d", remat, peak, last)
+		}
+		last = peak
+	}
+}
+
+// TestPeakGrows: more sequences take more memory, the state beside them.
 func TestPeakGrows(t *testing.T) {
 	p := meshProgram(t, 1, mesh.Default())
 	params, optimizer := p.StateBytes()
 	last := params + optimizer
 	for _, n := range []int{2, 4, 8} {
-		peak, err := p.Peak(n, meshModel().MaxSeqLen, true)
+		peak, err := p.Peak(n, meshModel().MaxSeqLen, 2)
 		if err != nil {
 			t.Fatal(err)
 		}

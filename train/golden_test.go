@@ -104,7 +104,7 @@ func TestParity(t *testing.T) {
 		gold := loadGolden(t, name)
 		remats := []model.Remat{model.RematNone}
 		if name == "masked_documents" {
-			remats = append(remats, model.RematAttention, model.RematLayer)
+			remats = model.Remats
 		}
 		for _, remat := range remats {
 			t.Run(name+"/"+string(remat), func(t *testing.T) { checkParity(t, be, gold, remat) })
@@ -128,13 +128,13 @@ func checkParity(t *testing.T, be compute.Backend, gold golden, remat model.Rema
 	names := p.Layout().Groups
 
 	exec := g.MustNewExec(be, func(inputs []*g.Node) []*g.Node {
-		in, targets, weights, params := p.splitBatch(inputs)
-		lossTerms, grads := p.gradients(in, targets, weights, params)
-		hidden, _ := decoder.Hidden(p.weights(params), in)
+		micro, params := p.micro(inputs, nil), inputs[len(p.batchValues()):]
+		lossTerms, grads := p.gradients(micro, params)
+		hidden, _ := decoder.Hidden(p.weights(params), micro.Input)
 		return append([]*g.Node{decoder.Logits(p.weights(params), hidden), lossTerms}, grads...)
 	})
 	defer exec.Finalize()
-	args := p.batchArgs(b, 0)
+	args := p.batchArgs([]*feed.Batch{b}, 0)
 	for _, w := range state.Tensors[:len(names)] {
 		args = append(args, w)
 	}

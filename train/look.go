@@ -46,27 +46,50 @@ func (d *Gradient) Finalize() {
 
 // looks are the programs of a look at the gradient, compiled when the first is taken.
 type looks struct {
-	accumulate *g.Exec // as Program.accumulate, and [P] squared norms of what was added
+	accumulate *g.Exec // (batch of one…, loss terms, gradients…, parameters…) → (those added to, [P] squared norms of what was added)
+	apply      *g.Exec // (loss terms, gradients…, scalars, state…) → (metrics, state…)
 	along      *g.Exec // see buildAlong
 }
 
-func (p *Program) newLooks(batch, sums, params []mesh.Value) (l looks, err error) {
-	n := p.layout.NumParams()
-	l.accumulate, err = p.mesh.Exec("noise", func(inputs []*g.Node) []*g.Node {
-		in, targets, weights, rest := p.splitBatch(inputs)
-		lossTerms, grads := p.gradients(in, targets, weights, rest[1+n:])
-		out := []*g.Node{g.Add(rest[0], lossTerms)}
-		squares := make([]*g.Node, n)
-		for i, grad := range grads {
-			squares[i] = g.ReduceAllSum(g.Square(grad))
-			out = append(out, g.Add(rest[1+i], grad))
-		}
-		return append(out, g.Stack(squares, 0))
-	}, slices.Concat(batch, sums, params), slices.Concat(sums, []mesh.Value{{}}))
-	if err == nil {
-		l.along, err = p.mesh.Exec("along", buildAlong, slices.Concat(params, params, params, params), []mesh.Value{{}, {}})
+func (p *Program) newLooks(batch, state []mesh.Value) (l looks, err error) {
+	n, whole := p.layout.NumParams(), []mesh.Value{{}}
+	params := state[:n]
+	sums := slices.Concat(whole, params)
+	if l.accumulate, err = p.mesh.Exec("noise", p.buildNoise, slices.Concat(batch, sums, params), slices.Concat(sums, whole)); err != nil {
+		return l, err
 	}
+	if l.apply, err = p.mesh.Exec("update", func(inputs []*g.Node) []*g.Node {
+		return p.update(inputs[0], inputs[1:1+n], inputs[1+n], inputs[2+n:])
+	}, slices.Concat(sums, whole, state), slices.Concat(whole, state)); err != nil {
+		return l, err
+	}
+	l.along, err = p.mesh.Exec("along", buildAlong, slices.Concat(params, params, params, params), []mesh.Value{{}, {}})
 	return l, err
+}
+
+// buildNoise is looks.accumulate.
+func (p *Program) buildNoise(inputs []*g.Node) []*g.Node {
+	n, rest := p.layout.NumParams(), inputs[len(p.batchValues()):]
+	lossTerms, grads := p.gradients(p.micro(inputs, nil), rest[1+n:])
+	out := []*g.Node{g.Add(rest[0], lossTerms)}
+	squares := make([]*g.Node, n)
+	for i, grad := range grads {
+		squares[i] = g.ReduceAllSum(g.Square(grad))
+		out = append(out, g.Add(rest[1+i], grad))
+	}
+	return append(out, g.Stack(squares, 0))
+}
+
+// zeroGradients are loss terms and gradients before anything is added, for each device.
+func (p *Program) zeroGradients() []*tensors.Tensor {
+	var sums []*tensors.Tensor
+	for d := range p.mesh.Devices() {
+		sums = append(sums, tensors.FromValue([]float32{0, 0}))
+		for _, spec := range p.layout.Specs[:p.layout.NumParams()] {
+			sums = append(sums, tensors.FromShape(p.mesh.ShardShape(spec.value(), d)))
+		}
+	}
+	return sums
 }
 
 // OnlyParams is a state that has the parameters and nothing of the optimizer, for [Program.Gradient]. It does not own them.
@@ -87,7 +110,7 @@ func (p *Program) Gradient(s *State, parts []*feed.Batch) (*Gradient, error) {
 			if err != nil {
 				return nil, fmt.Errorf("gradients: %w", err)
 			}
-			args = append(append(args, p.batchArgs(part, device)...), donated...)
+			args = append(append(args, p.batchArgs([]*feed.Batch{part}, device)...), donated...)
 			for _, t := range s.on(device)[:n] {
 				args = append(args, t)
 			}
@@ -111,6 +134,26 @@ func (p *Program) Gradient(s *State, parts []*feed.Batch) (*Gradient, error) {
 	if len(parts) < 2 {
 		return d, nil
 	}
+	norms, err := p.norms(d)
+	if err != nil {
+		return nil, err
+	}
+	tokens := float64(parts[0].Sequences * parts[0].SeqLen)
+	d.Noise = map[string]noise.Sample{}
+	for i := range n {
+		for _, group := range p.layout.groups(i) {
+			sample := d.Noise[group]
+			sample.SmallTokens, sample.BigTokens = tokens, tokens*float64(len(parts))
+			sample.Small += small[i]
+			sample.Big += float64(norms[i]) * float64(norms[i])
+			d.Noise[group] = sample
+		}
+	}
+	return d, nil
+}
+
+// norms are the L2 norms of a gradient's parameters.
+func (p *Program) norms(d *Gradient) ([]float32, error) {
 	var grads []any
 	for device := range p.mesh.Devices() {
 		for _, t := range d.on(device)[1:] {
@@ -125,18 +168,7 @@ func (p *Program) Gradient(s *State, parts []*feed.Batch) (*Gradient, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gradient norms: %w", err)
 	}
-	tokens := float64(parts[0].Sequences * parts[0].SeqLen)
-	d.Noise = map[string]noise.Sample{}
-	for i := range n {
-		for _, group := range p.layout.groups(i) {
-			sample := d.Noise[group]
-			sample.SmallTokens, sample.BigTokens = tokens, tokens*float64(len(parts))
-			sample.Small += small[i]
-			sample.Big += float64(norms[i]) * float64(norms[i])
-			d.Noise[group] = sample
-		}
-	}
-	return d, nil
+	return norms, nil
 }
 
 // The elements of the vector that buildAlong returns.
@@ -268,12 +300,12 @@ func (p *Program) lookStep(s *State, batches []*feed.Batch, lr float64, limits s
 		for _, t := range grad.on(device) {
 			args = append(args, t)
 		}
-		args = append(args, scalars(lr, limits))
+		args = append(args, scalars(lr, limits, len(parts)))
 		for _, t := range s.on(device) {
 			args = append(args, t)
 		}
 	}
-	out, err := p.apply.Call(args...)
+	out, err := p.looks.apply.Call(args...)
 	if err != nil {
 		return fail(fmt.Errorf("training step: %w", err))
 	}

@@ -117,10 +117,12 @@ func TestEveryDotIsNarrow(t *testing.T) {
 		name         string
 		optim        optim.Config
 		remat        model.Remat
+		micro        int
 		narrow, wide int
 	}{
-		{"adamw", optim.Default(), model.RematNone, m.NumLayers*(7*3+2+4) + 3, 0},
-		{"muon, layers recomputed", muon, model.RematLayer, m.NumLayers*(7*3+2+4+6+2) + 3, m.NumLayers * 7 * 3 * muon.MuonSteps},
+		{"adamw", optim.Default(), model.RematNone, 1, m.NumLayers*(7*3+2+4) + 3, 0},
+		{"adamw, micro-batches", optim.Default(), model.RematNone, 3, m.NumLayers*(7*3+2+4) + 3, 0},
+		{"muon, layers recomputed", muon, model.RematLayer, 1, m.NumLayers*(7*3+2+4+6+2) + 3, m.NumLayers * 7 * 3 * muon.MuonSteps},
 	} {
 		if which := os.Getenv("DOTS"); which != "" {
 			if which == strconv.Itoa(i) {
@@ -130,7 +132,7 @@ func TestEveryDotIsNarrow(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := p.Compile(8, m.MaxSeqLen, false); err != nil {
+				if _, err := p.Compile(8, m.MaxSeqLen, c.micro); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -138,11 +138,11 @@ func markedProgram(t *testing.T) *Program {
 				// 0/0 is not a number, and 0/1 nothing.
 				nan := g.Div(g.ScalarZero(inputs[0].Graph(), dtypes.Float32), g.OneMinus(has(tokenNaN)))
 				factor := g.Add(g.OnePlus(g.MulScalar(has(tokenLarge), 49)), nan)
-				inputs[1] = g.Mul(inputs[1], g.ExpandLeftToRank(factor, 2))
+				inputs[1] = g.Mul(inputs[1], g.ExpandLeftToRank(factor, 3))
 				return build(inputs)
 			})
 		}
-		p.step, p.accumulate = wrap(p.buildStep), wrap(p.buildAccumulate)
+		p.step, p.looks.accumulate = wrap(p.buildStep), wrap(p.buildNoise)
 		sharedMarked.program = p
 	})
 	if sharedMarked.program == nil {

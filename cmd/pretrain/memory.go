@@ -41,8 +41,12 @@ func (j *job) mendMemory(err error) error {
 	if micro := fewerSequences(c.Derived.MicroBatch, asked, d.MemoryBytes-state); micro > 0 {
 		fmt.Fprintf(&b, "\n  --set batch.micro_batch=%d    fewer sequences at once (%d now): the same batch, in more parts", micro, c.Derived.MicroBatch)
 	}
-	if c.Run.Train.Remat != model.RematLayer {
-		fmt.Fprintf(&b, "\n  --set train.remat=%s    keep the input of each layer only (%s now): a third more time", model.RematLayer, c.Run.Train.Remat)
+	switch now := c.Run.Train.Remat; now {
+	case model.RematFull:
+	case model.RematLayer:
+		fmt.Fprintf(&b, "\n  --set train.remat=%s    keep the input of every √layers-th layer only (%s now): a quarter more time", model.RematFull, now)
+	default:
+		fmt.Fprintf(&b, "\n  --set train.remat=%s    keep the input of each layer only (%s now): a third more time", model.RematLayer, now)
 	}
 	if int64(c.Run.Loss.ChunkTokens)*int64(j.decoder.VocabSize)*4 > loss.AutoChunkBytes {
 		fmt.Fprintf(&b, "\n  --set loss.chunk_tokens=0    fewer logits at once (those of %d tokens now)", c.Run.Loss.ChunkTokens)

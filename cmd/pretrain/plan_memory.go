@@ -99,8 +99,8 @@ func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*me
 		p.run = r
 	}
 	out.MicroBatch = r.Derived.MicroBatch
-	accumulate := p.accumulates(out.MicroBatch)
-	if out.Peak, err = p.peak(out.MicroBatch, accumulate); err != nil {
+	micro := p.microBatches(out.MicroBatch)
+	if out.Peak, err = p.peak(out.MicroBatch, micro); err != nil {
 		return fail(err)
 	}
 	// Another size says what of it grows with the micro-batch.
@@ -109,7 +109,7 @@ func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*me
 	if other == out.MicroBatch {
 		other = 2 * out.MicroBatch
 	}
-	peak, err := p.peak(other, accumulate) // of the same programs
+	peak, err := p.peak(other, micro)
 	if err != nil {
 		return fail(err)
 	}
@@ -120,14 +120,14 @@ func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*me
 	return out, r, nil
 }
 
-// accumulates says whether a batch is several micro-batches of so many sequences.
-func (p *memoryPlanner) accumulates(sequences int64) bool {
-	return p.run.Derived.SequencesPerStep > sequences
+// microBatches is how many micro-batches of so many sequences the largest batch is.
+func (p *memoryPlanner) microBatches(sequences int64) int {
+	return int(max(1, p.run.Derived.SequencesPerStep/sequences))
 }
 
-// peak is the memory of each device while training on micro-batches of so many sequences.
-func (p *memoryPlanner) peak(sequences int64, accumulate bool) (int64, error) {
-	n, err := p.program.Peak(int(sequences), p.run.Run.Model.MaxSeqLen, accumulate)
+// peak is the memory of each device while training on so many micro-batches of so many sequences.
+func (p *memoryPlanner) peak(sequences int64, microBatches int) (int64, error) {
+	n, err := p.program.Peak(int(sequences), p.run.Run.Model.MaxSeqLen, microBatches)
 	if errors.Is(err, train.ErrNoAccount) {
 		err = usageError{err}
 	}
@@ -140,7 +140,7 @@ func (p *memoryPlanner) largest(usable int64) (sequences, peak int64, err error)
 		return 0, 0, usagef("the backend does not say how much memory its devices have: give batch.micro_batch a number")
 	}
 	return train.Fit(p.run.MicroBatches(int64(p.mesh.BatchParts())), usable, func(n int64) (int64, error) {
-		return p.peak(n, p.accumulates(n))
+		return p.peak(n, p.microBatches(n))
 	})
 }
 

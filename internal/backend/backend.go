@@ -196,7 +196,8 @@ func openGo(o Options) (compute.Backend, Info, error) {
 	if o.VirtualDevices > 1 {
 		return nil, Info{}, fmt.Errorf("backend go has one device, %d were asked for: the CPU plugin can do it, %s", o.VirtualDevices, mendSetup(platformCPU))
 	}
-	be, err := gobackend.New("")
+	// One operation at a time: run side by side (v0.1.3), four products that each wait for more workers wait for each other.
+	be, err := gobackend.New("ops_sequential")
 	if err != nil {
 		return nil, Info{}, fmt.Errorf("backend go: %w", err)
 	}

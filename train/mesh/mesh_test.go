@@ -9,7 +9,10 @@ import (
 	"pretrain/model"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/compute/shapes"
+	g "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 )
 
 func TestResolve(t *testing.T) {
@@ -107,5 +110,49 @@ func TestRules(t *testing.T) {
 		if want := map[bool]int{true: 0, false: 2}[p.Role == model.Gain]; used != want || len(RuleOf(p)) > len(p.Shape) {
 			t.Errorf("%s %v: rule %v", p.Name, p.Shape, RuleOf(p))
 		}
+	}
+}
+
+// TestRepeat: a loop of sums and constants beside sums and constants, run 0, 1 and 3 times of at most 4; and by copies, as it is on
+// GoMLX's own backend. On several devices: TestMeshLosses.
+func TestRepeat(t *testing.T) {
+	own, err := gobackend.New("ops_sequential")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Finalize()
+	for name, m := range map[string]*Mesh{"one": One(backendtest.CPU(t)), "own": One(own)} {
+		t.Run(name, func(t *testing.T) {
+			exec, err := m.Exec("repeat", func(in []*g.Node) []*g.Node {
+				count, x := in[0], in[1] // x [4, 2], of which rows from count on are zeros
+				before := g.AddScalar(g.ReduceAllSum(x), 3)
+				out := m.Repeat(count, 4, []*g.Node{g.ScalarOne(x.Graph(), dtypes.Float32)}, []*g.Node{x}, func(i *g.Node, sums, values []*g.Node) []*g.Node {
+					row := g.Gather(values[0], g.Reshape(i, 1))
+					return []*g.Node{g.Add(sums[0], g.MulScalar(g.ReduceAllSum(row), 3))}
+				})
+				return []*g.Node{g.Add(g.Mul(out[0], g.ReduceAllSum(x)), g.MulScalar(before, 3))}
+			}, []Value{{}, {}}, []Value{{}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer exec.Finalize()
+			for _, count := range []int32{0, 1, 3} {
+				x := make([][]float32, 4)
+				sum := float32(0)
+				for i := range x {
+					if x[i] = []float32{0, 0}; int32(i) < count {
+						x[i] = []float32{float32(i + 1), 10}
+					}
+					sum += x[i][0] + x[i][1]
+				}
+				out, err := exec.Call(count, x)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, want := tensors.ToScalar[float32](out[0]), (1+3*sum)*sum+3*(sum+3); got != want {
+					t.Errorf("%d times: %g, want %g", count, got, want)
+				}
+			}
+		})
 	}
 }
