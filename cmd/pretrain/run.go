@@ -253,12 +253,13 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 		return err
 	}
 	j.onClose(func() error { j.sampler.Finalize(); return nil })
-	if j.peak = j.device.Devices[0].PeakFLOPS; j.peak == 0 {
-		if j.peak, err = backend.MeasurePeak(j.backend); err != nil {
+	if d := &j.device.Devices[0]; d.PeakFLOPS == 0 {
+		if d.PeakFLOPS, err = backend.MeasurePeak(j.backend); err != nil {
 			return err
 		}
+		d.PeakSource = "measured"
 	}
-	j.peak *= float64(j.mesh.Devices())
+	j.peak = j.device.Devices[0].PeakFLOPS * float64(j.mesh.Devices())
 	j.run = &train.Run{
 		Program: program, Validate: j.validate, Sample: j.sample, PeakFLOPS: j.peak,
 		Loop:   checkpoint.LoopState{BestValLoss: math.Inf(1)},
