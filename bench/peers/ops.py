@@ -1,8 +1,8 @@
 """Where a step's time goes: runs a program that XLA dumped with jaxlib's CPU client under its profiler, and prints the time of
 each kind of operation as Markdown.
 
-    cd train && XLA_FLAGS="--xla_dump_to=DUMP --xla_dump_hlo_as_text" go test -run '^$' -bench Step/9m/bf16/adamw -benchtime 1x .
-    python bench/peers/ops.py DUMP/module_0000.train_step_1.before_optimizations.txt
+    cd train && XLA_FLAGS="--xla_dump_to=DUMP --xla_dump_hlo_as_proto" go test -run '^$' -bench Step/9m/bf16/adamw -benchtime 1x .
+    python bench/peers/ops.py DUMP/module_0000.train_step_1.before_optimizations.hlo.pb
 
 The plugin that we train with has no profiler extension, and go-xla no wrapper for one. jaxlib compiles the same program by
 the same compiler, a few versions apart.
@@ -32,9 +32,20 @@ KINDS = [  # name, pattern over "result kind <- operands", in order
 ]
 
 
+def module(path):
+    """The HloModuleProto that is the first field of an HloProto. (The text of a dump has operands that the parser does not read.)"""
+    data = open(path, "rb").read()
+    assert data[0] == 0x0A, path
+    at, size, shift = 1, 0, 0
+    while True:
+        size |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 0x80:
+            return data[at : at + size]
+
+
 def load(path):
-    module = _hlo.hlo_module_from_text(open(path).read())
-    computation = _hlo.XlaComputation(module.as_serialized_hlo_module_proto())
+    computation = _hlo.XlaComputation(module(path))
     device = jax.devices("cpu")[0]
     program = device.client.compile_and_load(
         _jax.mlir.xla_computation_to_mlir_module(computation), xla_client.DeviceList((device,)), xla_client.CompileOptions())
@@ -79,7 +90,7 @@ def describe(text):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("program", help="…before_optimizations.txt")
+    p.add_argument("program", help="…before_optimizations.hlo.pb")
     p.add_argument("--steps", type=int, default=5)
     p.add_argument("--all", action="store_true", help="each kind of operation by itself")
     a = p.parse_args()
