@@ -83,11 +83,24 @@ func (r *Resolved) WithMicroBatch(n int64) (*Resolved, error) {
 	return r.changed(run, r.Past)
 }
 
-// KeepMicroBatch is the configuration with what batch.micro_batch: auto was when old was trained, if it still divides the batches.
-func (r *Resolved) KeepMicroBatch(old *Resolved) *Resolved {
+// WithRemat is the configuration with a way to recompute in the place of train.remat: auto.
+func (r *Resolved) WithRemat(remat model.Remat) (*Resolved, error) {
+	run := r.Run
+	run.Train.Remat = remat
+	return r.changed(run, r.Past)
+}
+
+// KeepFit is the configuration with what batch.micro_batch: auto and train.remat: auto were when old was trained, a micro-batch if it
+// still divides the batches.
+func (r *Resolved) KeepFit(old *Resolved) *Resolved {
+	if kept := old.Run.Train.Remat; r.Run.Train.Remat == model.RematAuto && kept != model.RematAuto {
+		if same, err := r.WithRemat(kept); err == nil {
+			r = same
+		}
+	}
 	if kept := old.Run.Batch.MicroBatch; r.Run.Batch.MicroBatch == schedule.Auto && kept > 0 {
 		if same, err := r.WithMicroBatch(int64(kept)); err == nil {
-			return same
+			r = same
 		}
 	}
 	return r

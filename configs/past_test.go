@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"pretrain/model"
 	"pretrain/schedule"
 )
 
@@ -225,17 +226,24 @@ func TestMicroBatch(t *testing.T) {
 	if err != nil || !draft.SameCourse(found) {
 		t.Errorf("auto is another course than what it became (%v)", err)
 	}
-	if kept := auto.KeepMicroBatch(found); kept.Derived.MicroBatch != 4 || len(Compare(found, kept, 10)) > 0 {
+	if kept := auto.KeepFit(found); kept.Derived.MicroBatch != 4 || len(Compare(found, kept, 10)) > 0 {
 		t.Errorf("kept %d: %v", kept.Derived.MicroBatch, Compare(found, kept, 10))
 	}
-	if kept := load(base, "batch.tokens=1536tok").KeepMicroBatch(load(base, "batch.tokens=1024tok")); kept.Run.Batch.MicroBatch != schedule.Auto {
+	if kept := load(base, "batch.tokens=1536tok").KeepFit(load(base, "batch.tokens=1024tok")); kept.Run.Batch.MicroBatch != schedule.Auto {
 		t.Errorf("kept %v of a run that has none", kept.Run.Batch.MicroBatch)
+	}
+	wide, err := load(base, "train.remat=auto").WithRemat(model.RematLayer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept := load(base, "train.remat=auto").KeepFit(wide); kept.Run.Train.Remat != model.RematLayer {
+		t.Errorf("kept remat %s", kept.Run.Train.Remat)
 	}
 	odd, err := load(base, "batch.tokens=1152tok").WithMicroBatch(9)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if kept := auto.KeepMicroBatch(odd); kept.Run.Batch.MicroBatch != schedule.Auto {
+	if kept := auto.KeepFit(odd); kept.Run.Batch.MicroBatch != schedule.Auto {
 		t.Errorf("kept %v, which does not divide 8", kept.Run.Batch.MicroBatch)
 	}
 }

@@ -41,7 +41,8 @@ type Train struct {
 	// Precision is bf16 (default: it halves memory traffic and is the fast path of every device) or fp32.
 	Precision model.Precision `yaml:"precision"`
 	// Remat is what the backward pass computes again rather than keeps, to fit larger batches: none (default: the fastest where it
-	// fits), attention, layer or full.
+	// fits), attention, layer, full, or auto: the first of them under which the micro-batch fits the devices (with batch.micro_batch: auto,
+	// a sequence on each), asked of the compiler when the run begins, written down, and kept.
 	Remat model.Remat `yaml:"remat"`
 	// Attention is auto (default: the backend's fused kernel where it has one for bf16 and the plain causal mask, which on CUDA
 	// is cuDNN's flash attention; else elementary operations) or decomposed (elementary operations always).
@@ -65,7 +66,7 @@ func (c Train) Validate() error {
 	p.Check(c.Tokens > 0, "tokens", c.Tokens, `the number of tokens to train on, such as "20Btok"`)
 	p.Check(c.Tokens <= maxTokens, "tokens", c.Tokens, "at most %s", maxTokens)
 	p.Check(c.Precision == model.BF16 || c.Precision == model.FP32, "precision", c.Precision, "bf16 or fp32")
-	p.Check(slices.Contains(model.Remats, c.Remat), "remat", c.Remat, "one of %v", model.Remats)
+	p.Check(c.Remat == model.RematAuto || slices.Contains(model.Remats, c.Remat), "remat", c.Remat, "%s or one of %v", model.RematAuto, model.Remats)
 	p.Check(c.Attention == model.AttentionAuto || c.Attention == model.AttentionDecomposed, "attention", c.Attention, "%s or %s", model.AttentionAuto, model.AttentionDecomposed)
 	c.Mesh.Check(&p, "mesh")
 	return p.Err()

@@ -28,6 +28,9 @@ const (
 // Remats are all of them, from the fastest to the one that keeps least.
 var Remats = []Remat{RematNone, RematAttention, RematLayer, RematFull}
 
+// RematAuto stands in a configuration for the first of [Remats] under which training fits the device. A [Decoder] has one of those.
+const RematAuto Remat = "auto"
+
 // Decoder builds the model's graph: a resolved configuration, how products run and what is recomputed.
 type Decoder struct {
 	Config

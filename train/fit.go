@@ -25,7 +25,7 @@ func (p *Program) Peak(sequences, seqLen, microBatches int) (int64, error) {
 }
 
 // ErrNoRoom says that not even the smallest micro-batch fits.
-var ErrNoRoom = errors.New("not one sequence on each device fits")
+var ErrNoRoom = errors.New("no room")
 
 // Fit is the largest of some micro-batches, given from the smallest, whose peak is at most usable bytes, and its peak. It asks for
 // the largest first, which most often fits and is what the run compiles anyway, then for the smallest, and goes on between the
@@ -54,7 +54,7 @@ func Fit(sizes []int64, usable int64, peak func(sequences int64) (int64, error))
 		}
 	}
 	if least > float64(usable) {
-		return 0, 0, fmt.Errorf("%w: %d take %.4g GiB of %.4g", ErrNoRoom, sizes[0], least/(1<<30), float64(usable)/(1<<30))
+		return 0, 0, fmt.Errorf("%w for %d sequences at once: they take %.4g GiB of %.4g", ErrNoRoom, sizes[0], least/(1<<30), float64(usable)/(1<<30))
 	}
 	for high-low > 1 { // low fits, high does not
 		slope := (most - least) / float64(sizes[high]-sizes[low])

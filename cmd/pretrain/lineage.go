@@ -143,7 +143,7 @@ func follow(draft *configs.Draft, old *configs.Resolved, step int64) (*configs.R
 	if err != nil {
 		return nil, err
 	}
-	r = r.KeepMicroBatch(old)
+	r = r.KeepFit(old)
 	if r.Run.Model.VocabSize == 0 { // the tokenizer's, as it was then: its hash is compared, too
 		r.Run.Model.VocabSize = old.Run.Model.VocabSize
 	}

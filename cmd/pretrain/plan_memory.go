@@ -20,10 +20,11 @@ type memoryPlan struct {
 	// Compiler is the platform whose compiler was asked, Devices the number of devices it compiled for.
 	Compiler string `json:"compiler"`
 	Devices  int    `json:"devices"`
-	// MicroBatch is the number of sequences it is for, on all devices together.
-	MicroBatch int64 `json:"micro_batch"`
-	Parameters int64 `json:"parameters_bytes"`
-	Optimizer  int64 `json:"optimizer_bytes"`
+	// MicroBatch is the number of sequences it is for, on all devices together, and Remat how the backward pass recomputes.
+	MicroBatch int64       `json:"micro_batch"`
+	Remat      model.Remat `json:"remat"`
+	Parameters int64       `json:"parameters_bytes"`
+	Optimizer  int64       `json:"optimizer_bytes"`
 	// Activations grow with the micro-batch; Temporaries, such as gradients and workspace, do not.
 	Activations int64 `json:"activations_bytes"`
 	Temporaries int64 `json:"temporaries_bytes"`
@@ -36,15 +37,18 @@ type memoryPlan struct {
 	Largest int64  `json:"largest_micro_batch"` // that fits and divides the batch; 0: none does
 }
 
-// memoryPlanner compiles a run's programs for one micro-batch or another.
+// memoryPlanner compiles a run's program for one micro-batch or another and under one remat or another.
 type memoryPlanner struct {
 	run     *configs.Resolved
-	program *train.Program
 	mesh    *mesh.Mesh
+	decoder model.Decoder
+	head    loss.Head
+	usable  int64          // bytes of each device that a run can have
+	program *train.Program // under the run's remat; see fit
 }
 
-// planMemory compiles what the run would run, without running it. device may be "". The configuration it returns has the number that
-// batch.micro_batch: auto stands for.
+// planMemory compiles what the run would run, without running it. device may be "". The configuration it returns has what auto stands
+// for in batch.micro_batch and train.remat.
 func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*memoryPlan, *configs.Resolved, error) {
 	fail := func(err error) (*memoryPlan, *configs.Resolved, error) { return nil, nil, err }
 	var target gpu.GPU
@@ -68,18 +72,8 @@ func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*me
 		config.VocabSize = r.Run.Tokenizer.VocabSize
 	}
 	numerics := numericsFor(be, r.Run.Train.Precision, r.Run.Train.Attention)
-	decoder := model.Decoder{Config: config, Numerics: numerics, Remat: r.Run.Train.Remat}
-	head := loss.Head{Numerics: numerics, SoftCap: config.LogitSoftCap, ZLoss: r.Run.Loss.ZLoss, ChunkTokens: r.Run.Loss.ChunkTokens}
-	program, err := train.NewProgram(m, decoder, head, r.Run.Optimizer)
-	if err != nil {
-		return fail(err)
-	}
-	defer program.Finalize()
-	params, optimizer := program.StateBytes()
-	p := &memoryPlanner{r, program, m}
-
 	out := &memoryPlan{
-		Compiler: info.Platform, Devices: m.Devices(), Parameters: params, Optimizer: optimizer,
+		Compiler: info.Platform, Devices: m.Devices(),
 		Memory: info.Devices[0].MemoryBytes, Device: info.Devices[0].Kind, Usable: info.UsableBytes(),
 	}
 	if device != "" {
@@ -89,16 +83,20 @@ func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*me
 			fmt.Fprintf(stderr, "note: compiled for %s: a GPU's compiler fuses otherwise, and has kernels for attention; ask on the GPU for what it takes\n", info.Platform)
 		}
 	}
-	if out.Largest, _, err = p.largest(out.Usable); err != nil && !errors.Is(err, train.ErrNoRoom) {
+	p := &memoryPlanner{
+		run: r, mesh: m, usable: out.Usable, decoder: model.Decoder{Config: config, Numerics: numerics},
+		head: loss.Head{Numerics: numerics, SoftCap: config.LogitSoftCap, ZLoss: r.Run.Loss.ZLoss, ChunkTokens: r.Run.Loss.ChunkTokens},
+	}
+	defer p.close()
+	if _, err = p.fit(); err != nil && !errors.Is(err, train.ErrNoRoom) {
 		return fail(err)
 	}
-	if r.Run.Batch.MicroBatch == schedule.Auto && out.Largest > 0 {
-		if r, err = r.WithMicroBatch(out.Largest); err != nil {
-			return fail(err)
-		}
-		p.run = r
+	r = p.run
+	if out.Largest, _, err = p.largest(); err != nil && !errors.Is(err, train.ErrNoRoom) {
+		return fail(err)
 	}
-	out.MicroBatch = r.Derived.MicroBatch
+	out.Parameters, out.Optimizer = p.program.StateBytes()
+	out.MicroBatch, out.Remat = r.Derived.MicroBatch, r.Run.Train.Remat
 	micro := p.microBatches(out.MicroBatch)
 	if out.Peak, err = p.peak(out.MicroBatch, micro); err != nil {
 		return fail(err)
@@ -134,32 +132,92 @@ func (p *memoryPlanner) peak(sequences int64, microBatches int) (int64, error) {
 	return n, err
 }
 
-// largest is the largest micro-batch with which training takes at most so many bytes of each device, and its peak.
-func (p *memoryPlanner) largest(usable int64) (sequences, peak int64, err error) {
-	if usable <= 0 {
-		return 0, 0, usagef("the backend does not say how much memory its devices have: give batch.micro_batch a number")
+// largest is the largest micro-batch that fits, and its peak.
+func (p *memoryPlanner) largest() (sequences, peak int64, err error) {
+	return p.most(p.run.MicroBatches(int64(p.mesh.BatchParts())))
+}
+
+// most is the largest of some micro-batches that fits, and its peak.
+func (p *memoryPlanner) most(sizes []int64) (sequences, peak int64, err error) {
+	if p.usable <= 0 {
+		return 0, 0, usagef("the backend does not say how much memory its devices have: give batch.micro_batch a number and train.remat a name other than auto")
 	}
-	return train.Fit(p.run.MicroBatches(int64(p.mesh.BatchParts())), usable, func(n int64) (int64, error) {
+	return train.Fit(sizes, p.usable, func(n int64) (int64, error) {
 		return p.peak(n, p.microBatches(n))
 	})
 }
 
-// fitMicroBatch puts a number in the place of batch.micro_batch: auto.
-func (j *job) fitMicroBatch(program *train.Program) error {
-	if j.config.Run.Batch.MicroBatch != schedule.Auto {
-		return nil
+// fit builds the run's program, and puts what the devices have room for in the places of train.remat: auto, the first under which the
+// micro-batch fits, and of batch.micro_batch: auto, the largest that then does. It returns the peak; where both are given, it asks for
+// none. With [train.ErrNoRoom] the program is of the last remat there is.
+func (p *memoryPlanner) fit() (peak int64, err error) {
+	remats := []model.Remat{p.run.Run.Train.Remat}
+	if remats[0] == model.RematAuto {
+		remats = model.Remats
 	}
-	p, usable := &memoryPlanner{j.config, program, j.mesh}, j.device.UsableBytes()
-	n, peak, err := p.largest(usable)
-	if errors.Is(err, train.ErrNoRoom) {
-		return usagef("batch.micro_batch: auto: %v: see train.remat, train.mesh.fsdp, a smaller model.max_seq_len", err)
+	micro := p.run.Run.Batch.MicroBatch
+	for i, remat := range remats {
+		p.close()
+		p.decoder.Remat = remat
+		if p.program, err = train.NewProgram(p.mesh, p.decoder, p.head, p.run.Run.Optimizer); err != nil {
+			return 0, err
+		}
+		if micro != schedule.Auto && len(remats) == 1 {
+			return 0, nil
+		}
+		sizes := []int64{p.run.Derived.MicroBatch}
+		if micro == schedule.Auto {
+			sizes = p.run.MicroBatches(int64(p.mesh.BatchParts()))
+		}
+		n, peak, err := p.most(sizes)
+		if errors.Is(err, train.ErrNoRoom) && i+1 < len(remats) {
+			continue
+		}
+		run, wrong := p.run.WithRemat(remat)
+		if wrong != nil {
+			return 0, wrong
+		}
+		if p.run = run; err != nil {
+			return 0, err
+		}
+		if micro == schedule.Auto {
+			p.run, err = p.run.WithMicroBatch(n)
+		}
+		return peak, err
 	}
+	return 0, errors.New("no remat to choose from")
+}
+
+// close frees the compiled program.
+func (p *memoryPlanner) close() {
+	if p.program != nil {
+		p.program.Finalize()
+	}
+	p.program = nil
+}
+
+// fit puts numbers and names in the places of auto, and returns the run's program.
+func (j *job) fit(head loss.Head) (*train.Program, error) {
+	r := j.config.Run
+	p := &memoryPlanner{run: j.config, mesh: j.mesh, decoder: j.decoder, head: head, usable: j.device.UsableBytes()}
+	peak, err := p.fit()
 	if err != nil {
-		return err
+		p.close()
+		if errors.Is(err, train.ErrNoRoom) {
+			err = usagef("%v: see train.remat, train.mesh.fsdp, a smaller batch.micro_batch, a smaller model.max_seq_len", err)
+		}
+		return nil, err
 	}
-	j.say("batch.micro_batch: auto: %d sequences at once, which take %s of the %s that each device has for a run", n, gibibytes(peak), gibibytes(usable))
-	j.config, err = j.config.WithMicroBatch(n)
-	return err
+	j.config, j.decoder = p.run, p.decoder
+	if peak > 0 {
+		takes := fmt.Sprintf("which take %s of the %s that each device has for a run", gibibytes(peak), gibibytes(p.usable))
+		if r.Train.Remat == model.RematAuto {
+			j.say("train.remat: auto: %s, with %d sequences at once, %s", p.decoder.Remat, p.run.Derived.MicroBatch, takes)
+		} else {
+			j.say("batch.micro_batch: auto: %d sequences at once, %s", p.run.Derived.MicroBatch, takes)
+		}
+	}
+	return p.program, nil
 }
 
 // rows adds the memory's rows to a plan's.
@@ -167,7 +225,7 @@ func (m *memoryPlan) rows(row func(key, format string, args ...any)) {
 	row("memory", "%s on each of %d device(s), by the compiler for %s, %d sequences at once", gibibytes(m.Peak), m.Devices, m.Compiler, m.MicroBatch)
 	row("  parameters", "%s", gibibytes(m.Parameters))
 	row("  optimizer", "%s", gibibytes(m.Optimizer))
-	row("  activations", "%s, growing with the micro-batch", gibibytes(m.Activations))
+	row("  activations", "%s, growing with the micro-batch (train.remat: %s)", gibibytes(m.Activations), m.Remat)
 	row("  temporaries", "%s", gibibytes(m.Temporaries))
 	verdict := "does not fit"
 	if m.Fits {

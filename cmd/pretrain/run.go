@@ -227,16 +227,13 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 	}
 
 	numerics := numericsFor(j.backend, r.Run.Train.Precision, r.Run.Train.Attention)
-	j.decoder = model.Decoder{Config: r.Run.Model, Numerics: numerics, Remat: r.Run.Train.Remat}
+	j.decoder = model.Decoder{Config: r.Run.Model, Numerics: numerics}
 	head := loss.Head{Numerics: numerics, SoftCap: r.Run.Model.LogitSoftCap, ZLoss: r.Run.Loss.ZLoss, ChunkTokens: r.Run.Loss.ChunkTokens}
-	program, err := train.NewProgram(j.mesh, j.decoder, head, r.Run.Optimizer)
+	program, err := j.fit(head)
 	if err != nil {
 		return err
 	}
 	j.onClose(func() error { program.Finalize(); return nil })
-	if err := j.fitMicroBatch(program); err != nil {
-		return err
-	}
 	r = j.config
 	plan, err := j.dataPlan(saved)
 	if err != nil {

@@ -3,6 +3,7 @@ package mesh
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"unsafe"
 
 	"github.com/gomlx/compute/dtypes"
@@ -22,7 +23,7 @@ func (m *Mesh) Repeat(count *g.Node, most int, sums, values []*g.Node, body func
 		}
 		return sums
 	}
-	carried := append([]*g.Node{g.ScalarZero(gr, dtypes.Int32), count}, append(sums, values...)...)
+	carried := slices.Concat([]*g.Node{g.ScalarZero(gr, dtypes.Int32), count}, sums, values)
 	closure := func(f func(index, count *g.Node, sums, values []*g.Node) []*g.Node) *g.Function {
 		defer ownCaches(gr)()
 		return g.NewClosure(gr, func(gr *g.Graph) []*g.Node {
@@ -37,7 +38,7 @@ func (m *Mesh) Repeat(count *g.Node, most int, sums, values []*g.Node, body func
 		return []*g.Node{g.LessThan(index, count)}
 	})
 	next := closure(func(index, count *g.Node, sums, values []*g.Node) []*g.Node {
-		return append([]*g.Node{g.OnePlus(index), count}, append(body(index, sums, values), values...)...)
+		return slices.Concat([]*g.Node{g.OnePlus(index), count}, body(index, sums, values), values)
 	})
 	return g.While(more, next, carried...)[2 : 2+len(sums)]
 }
