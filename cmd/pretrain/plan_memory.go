@@ -129,6 +129,10 @@ func (p *memoryPlanner) peak(sequences int64, microBatches int) (int64, error) {
 	if errors.Is(err, train.ErrNoAccount) {
 		err = usageError{err}
 	}
+	if p.run.Run.Metrics.Looks { // the step before's gradients and state are kept beside it, and the new state is made beside the old
+		params, optimizer := p.program.StateBytes()
+		n += 3*params + 2*optimizer
+	}
 	return n, err
 }
 
