@@ -78,7 +78,7 @@ for (const [name, file] of [["report", single], ["compared", compared]])
 }
 
 // The live page.
-const server = spawn(pretrain, ["dashboard", runs, "--address", "127.0.0.1:0", "--json"]);
+const server = spawn(pretrain, ["dashboard", runs, "--listen", "127.0.0.1:0", "--json"]);
 try {
   const { url } = JSON.parse(await new Promise(done => server.stdout.once("data", done)));
   for (const [width, size] of [["desk", desk], ["phone", phone]])

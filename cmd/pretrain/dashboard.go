@@ -25,7 +25,7 @@ func newDashboard(stdout io.Writer) *cobra.Command {
 		Long: `Serve the reports of all runs in a folder (default runs) and below it, while they train: the page of "pretrain report", of one
 run or of several compared, which follows the runs as they go on. It only reads. It answers on this machine's loopback alone;
 to look on from elsewhere, forward the port: ssh -L 8088:127.0.0.1:8088 HOST.`,
-		Example: "  pretrain dashboard runs\n  pretrain dashboard runs --address 127.0.0.1:9000",
+		Example: "  pretrain dashboard runs\n  pretrain dashboard runs --listen 127.0.0.1:9000",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return noArgs(cmd, args[1:])
@@ -47,7 +47,7 @@ to look on from elsewhere, forward the port: ssh -L 8088:127.0.0.1:8088 HOST.`,
 			return serveDashboard(cmd.Context(), dir, address, asJSON, stdout)
 		},
 	}
-	cmd.Flags().StringVar(&address, "address", "127.0.0.1:8088", "where to listen, a loopback `address`; port 0 takes a free one")
+	cmd.Flags().StringVar(&address, "listen", "127.0.0.1:8088", "`HOST:PORT`, of a loopback address; port 0 takes a free one")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object that has the page's address")
 	return cmd
 }
@@ -55,11 +55,11 @@ to look on from elsewhere, forward the port: ssh -L 8088:127.0.0.1:8088 HOST.`,
 // serveDashboard serves until ctx ends.
 func serveDashboard(ctx context.Context, dir, address string, asJSON bool, stdout io.Writer) error {
 	if host, _, err := net.SplitHostPort(address); err != nil || host != "localhost" && !net.ParseIP(host).IsLoopback() {
-		return usagef("--address %s: want a loopback address with a port, such as 127.0.0.1:8088", address)
+		return usagef("--listen %s: want a loopback address with a port, such as 127.0.0.1:8088", address)
 	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("listen (choose another place with --address): %w", err)
+		return fmt.Errorf("listen (choose another with --listen): %w", err)
 	}
 	url := fmt.Sprintf("http://%s/", listener.Addr())
 	if asJSON {

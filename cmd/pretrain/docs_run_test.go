@@ -350,11 +350,11 @@ func briefly() {
 }
 
 func serveBriefly(verb string, args []string) error {
-	address, path := "--listen", "/health"
+	path := "/health"
 	if verb == "dashboard" {
-		address, path = "--address", "/"
+		path = "/"
 	}
-	cmd := exec.Command(args[0], append(args[1:], address, "127.0.0.1:0")...)
+	cmd := exec.Command(args[0], append(args[1:], "--listen", "127.0.0.1:0")...)
 	var out bytes.Buffer
 	r, w, err := os.Pipe()
 	if err != nil {
