@@ -54,10 +54,10 @@ type Mark struct {
 }
 
 // Palette has the colours of series on a light and on a dark ground: the Okabe–Ito set, which people with any colour vision
-// tell apart, lightened where dark ground needs it. A ninth series takes the first colour again, dashed.
+// tell apart, lightened where dark ground needs it, with a violet for its yellow, which light ground swallows. A ninth series takes the first colour again, dashed.
 var Palette = [8][2]string{
 	{"#0072b2", "#56a8e0"}, {"#d55e00", "#ff8a3d"}, {"#009e73", "#2fcf9f"}, {"#cc79a7", "#e59cc4"},
-	{"#8f7a00", "#f0e442"}, {"#3b9fd4", "#9bd5f5"}, {"#b07d00", "#e6a817"}, {"#444444", "#c8c8c8"},
+	{"#6a3d9a", "#c3a6e8"}, {"#3b9fd4", "#9bd5f5"}, {"#b07d00", "#e6a817"}, {"#444444", "#c8c8c8"},
 }
 
 const (

@@ -2,6 +2,7 @@ package ablate
 
 import (
 	"math"
+	"slices"
 
 	"pretrain/internal/chart"
 	"pretrain/train/metrics"
@@ -41,36 +42,32 @@ func (r *Report) differencesPlot() string {
 }
 
 // curvesPlot has each variant's mean curve, and pale ones for the seeds.
-func (r *Report) curvesPlot() string {
+func (r *Report) curvesPlot() string { return r.curves().SVG() }
+
+func (r *Report) curves() chart.Lines {
 	c := chart.Lines{Title: "validation over the run: mean over seeds, seeds pale", X: "tokens", Y: "bits per byte"}
 	for i, v := range r.Variants {
-		var sum []chart.Point
-		n := 0
+		var mean []chart.Point // of the seeds that are done and were measured as often as the first of them
+		n := 0.0
 		for _, o := range v.Runs {
 			var points []chart.Point
 			for _, p := range o.Curve {
 				points = append(points, chart.Point{X: float64(p.Tokens), Y: float64(p.BPB)})
 			}
 			c.Series = append(c.Series, chart.Series{Color: i, Faint: true, Points: points})
-			if o.Status != Done || n > 0 && len(points) != len(sum) {
+			if o.Status != Done || n > 0 && len(points) != len(mean) {
 				continue
 			}
 			if n++; n == 1 {
-				sum = points
-				continue
+				mean = slices.Clone(points)
 			}
-			for j := range sum {
-				points[j].Y += sum[j].Y
+			for j, p := range points {
+				mean[j].Y += (p.Y - mean[j].Y) / n
 			}
-			sum = points
-		}
-		mean := make([]chart.Point, len(sum))
-		for j, p := range sum {
-			mean[j] = chart.Point{X: p.X, Y: p.Y / float64(n)}
 		}
 		c.Series = append(c.Series, chart.Series{Name: v.Name, Color: i, Points: mean})
 	}
-	return c.SVG()
+	return c
 }
 
 // sweepPlot has the final loss along the key, a line for each group.

@@ -181,3 +181,39 @@ func TestHalving(t *testing.T) {
 		t.Errorf("the failed variant: %v", race.Dropped)
 	}
 }
+
+// TestCurves: the drawing has each seed's curve as it was measured, and the mean of those that are done.
+func TestCurves(t *testing.T) {
+	a := simulated([]float64{1, 2}, 3, 0.1, 0.1, prng.New(7))
+	for i := range a.Outcomes {
+		o := &a.Outcomes[i]
+		for step := range 4 {
+			o.Curve = append(o.Curve, Point{Tokens: int64(100 * step), BPB: o.BPB + metrics.Number(3-step)})
+		}
+		if o.Variant == "v1" && o.Seed == 2 {
+			o.Status = Diverged
+		}
+	}
+	drawn := a.Report().curves().Series
+	if len(drawn) != 2*(3+1) {
+		t.Fatalf("%d series", len(drawn))
+	}
+	for v := range 2 {
+		seeds, mean := drawn[4*v:4*v+3], drawn[4*v+3]
+		for j := range 4 {
+			sum, n := 0.0, 0.0
+			for i, s := range seeds {
+				o := a.Outcomes[3*v+i]
+				if want := float64(o.Curve[j].BPB); !s.Faint || s.Points[j].Y != want {
+					t.Errorf("%s, seed %d: %g, want %g", o.Variant, o.Seed, s.Points[j].Y, want)
+				}
+				if o.Status == Done {
+					sum, n = sum+float64(o.Curve[j].BPB), n+1
+				}
+			}
+			if got := mean.Points[j]; math.Abs(got.Y-sum/n) > 1e-12 || got.X != float64(100*j) {
+				t.Errorf("v%d: mean %v, want %g", v, got, sum/n)
+			}
+		}
+	}
+}
