@@ -43,7 +43,7 @@ func interruptible() (context.Context, func()) {
 		if _, ok := <-signals; !ok {
 			return
 		}
-		fmt.Fprintln(os.Stderr, "\nstopping: a step under way is finished and the run saved; once more to stop at once")
+		fmt.Fprintln(os.Stderr, "\nstopping: what is under way is finished or saved first; once more to stop at once")
 		cancel()
 		if _, ok := <-signals; ok {
 			os.Exit(exitInterrupted)
