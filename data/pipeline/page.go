@@ -19,11 +19,19 @@ var pageText string
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"count":  units.Grouped,
 	"mb":     func(n int64) string { return strconv.FormatFloat(float64(n)/1e6, 'f', 1, 64) },
-	"figure": func(v float64) string { return strconv.FormatFloat(v, 'g', 3, 64) },
+	"figure": figure,
 	"percent": func(a, b int64) string {
 		return strconv.FormatFloat(100*float64(a)/math.Max(1, float64(b)), 'f', 1, 64)
 	},
 }).Parse(pageText))
+
+// figure is a value of a distribution: three digits, or from a thousand on a whole number.
+func figure(v float64) string {
+	if size := math.Abs(v); size < 1000 || size > 1e15 {
+		return strconv.FormatFloat(v, 'g', 3, 64)
+	}
+	return units.Grouped(int64(math.Round(v)))
+}
 
 // HTML writes the report as one page that needs nothing else.
 func (r *Report) HTML(w io.Writer) error { return page.Execute(w, view{r}) }
@@ -148,7 +156,7 @@ func (h histogramView) Rows() []row {
 			} else {
 				octave++
 			}
-			rows = append(rows, row{strconv.FormatFloat(math.Exp2(float64(octave)), 'g', 3, 64), 0})
+			rows = append(rows, row{figure(math.Exp2(float64(octave))), 0})
 		}
 		rows[len(rows)-1].N += b.N
 	}
