@@ -33,7 +33,7 @@ type memoryPlan struct {
 	Device  string `json:"device,omitempty"`
 	Memory  int64  `json:"device_bytes,omitempty"`
 	Usable  int64  `json:"usable_bytes,omitempty"`
-	Fits    bool   `json:"fits"`
+	Fits    bool   `json:"fits"`                // with Usable 0: not known
 	Largest int64  `json:"largest_micro_batch"` // that fits and divides the batch; 0: none does
 }
 
@@ -92,8 +92,10 @@ func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*me
 		return fail(err)
 	}
 	r = p.run
-	if out.Largest, _, err = p.largest(); err != nil && !errors.Is(err, train.ErrNoRoom) {
-		return fail(err)
+	if p.usable > 0 {
+		if out.Largest, _, err = p.largest(); err != nil && !errors.Is(err, train.ErrNoRoom) {
+			return fail(err)
+		}
 	}
 	out.Parameters, out.Optimizer = p.program.StateBytes()
 	out.MicroBatch, out.Remat = r.Derived.MicroBatch, r.Run.Train.Remat
@@ -234,6 +236,10 @@ func (m *memoryPlan) rows(row func(key, format string, args ...any)) {
 	verdict := "does not fit"
 	if m.Fits {
 		verdict = "fits"
+	}
+	if m.Usable <= 0 {
+		row("  fits", "not known: the backend does not say how much memory its devices have; see --device")
+		return
 	}
 	if m.Memory > 0 {
 		row("  "+verdict, "%s has %s, of which a run can have %s", m.Device, gibibytes(m.Memory), gibibytes(m.Usable))

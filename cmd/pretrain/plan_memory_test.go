@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"pretrain/configs"
@@ -24,5 +26,16 @@ func TestPlanCountsLooks(t *testing.T) {
 	without, with := plan(), plan("metrics.looks=true")
 	if got, want := with.Peak-without.Peak, 3*with.Parameters+2*with.Optimizer; got != want || want <= 0 {
 		t.Errorf("looks take %d bytes more, want %d", got, want)
+	}
+}
+
+// TestPlanOnUnknownMemory: of a device that does not say what it has, a plan says what a run takes and not whether it fits.
+func TestPlanOnUnknownMemory(t *testing.T) {
+	text := ""
+	(&memoryPlan{Compiler: "cuda", Devices: 1, MicroBatch: 8, Peak: 1 << 30}).rows(func(key, format string, args ...any) {
+		text += key + " " + fmt.Sprintf(format, args...) + "\n"
+	})
+	if !strings.Contains(text, "1024 MiB on each of 1 device(s)") || !strings.Contains(text, "fits not known") || strings.Contains(text, "largest") {
+		t.Error(text)
 	}
 }

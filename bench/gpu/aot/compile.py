@@ -144,7 +144,7 @@ def main():
     p.add_argument("--programs", nargs="+", choices=("ours", "jax"), default=["ours"])
     p.add_argument("--sizes", nargs="+", choices=shapes.SHAPES, default=list(shapes.SHAPES))
     p.add_argument("--batches", nargs="+", type=int, default=[4], help="sequences at once")
-    p.add_argument("--remat", nargs="+", choices=("none", "attention", "layer"), default=["layer"])
+    p.add_argument("--remat", nargs="+", choices=("none", "attention", "layer", "full"), default=["layer"])
     p.add_argument("--set", action="append", default=[], help="of our configuration, as key=value")
     p.add_argument("--out", default="aot.jsonl", help="results are added to this file")
     p.add_argument("--program", metavar="FILE", help="also write what was to be compiled")
