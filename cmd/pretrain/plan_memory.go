@@ -47,6 +47,15 @@ type memoryPlanner struct {
 	program *train.Program // under the run's remat; see fit
 }
 
+// newMemoryPlanner is for a run on a mesh, with a model that has its vocabulary. It compiles nothing.
+func newMemoryPlanner(r *configs.Resolved, m *mesh.Mesh, config model.Config, usable int64) *memoryPlanner {
+	n := numericsFor(m.Backend(), r.Run.Train.Precision, r.Run.Train.Attention)
+	return &memoryPlanner{
+		run: r, mesh: m, usable: usable, decoder: model.Decoder{Config: config, Numerics: n},
+		head: loss.Head{Numerics: n, SoftCap: config.LogitSoftCap, ZLoss: r.Run.Loss.ZLoss, ChunkTokens: r.Run.Loss.ChunkTokens},
+	}
+}
+
 // planMemory compiles what the run would run, without running it. device may be "". The configuration it returns has what auto stands
 // for in batch.micro_batch and train.remat.
 func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*memoryPlan, *configs.Resolved, error) {
@@ -71,7 +80,6 @@ func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*me
 	if config.VocabSize == 0 {
 		config.VocabSize = r.Run.Tokenizer.VocabSize
 	}
-	numerics := numericsFor(be, r.Run.Train.Precision, r.Run.Train.Attention)
 	out := &memoryPlan{
 		Compiler: info.Platform, Devices: m.Devices(),
 		Memory: info.Devices[0].MemoryBytes, Device: info.Devices[0].Kind, Usable: info.UsableBytes(),
@@ -83,10 +91,7 @@ func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*me
 			fmt.Fprintf(stderr, "note: compiled for %s: a GPU's compiler fuses otherwise, and has kernels for attention; ask on the GPU for what it takes\n", info.Platform)
 		}
 	}
-	p := &memoryPlanner{
-		run: r, mesh: m, usable: out.Usable, decoder: model.Decoder{Config: config, Numerics: numerics},
-		head: loss.Head{Numerics: numerics, SoftCap: config.LogitSoftCap, ZLoss: r.Run.Loss.ZLoss, ChunkTokens: r.Run.Loss.ChunkTokens},
-	}
+	p := newMemoryPlanner(r, m, config, out.Usable)
 	defer p.close()
 	if _, err = p.fit(); err != nil && !errors.Is(err, train.ErrNoRoom) {
 		return fail(err)
@@ -203,9 +208,9 @@ func (p *memoryPlanner) close() {
 }
 
 // fit puts numbers and names in the places of auto, and returns the run's program.
-func (j *job) fit(head loss.Head) (*train.Program, error) {
+func (j *job) fit(p *memoryPlanner) (*train.Program, error) {
 	r := j.config.Run
-	p := &memoryPlanner{run: j.config, mesh: j.mesh, decoder: j.decoder, head: head, usable: j.device.UsableBytes()}
+	j.decoder = p.decoder // for an error that says memory ran out
 	peak, err := p.fit()
 	if err != nil {
 		p.close()

@@ -26,7 +26,6 @@ import (
 	"pretrain/train"
 	"pretrain/train/checkpoint"
 	"pretrain/train/eval"
-	"pretrain/train/loss"
 	"pretrain/train/mesh"
 	"pretrain/train/metrics"
 	"pretrain/train/mirror"
@@ -226,10 +225,8 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 		return err
 	}
 
-	numerics := numericsFor(j.backend, r.Run.Train.Precision, r.Run.Train.Attention)
-	j.decoder = model.Decoder{Config: r.Run.Model, Numerics: numerics}
-	head := loss.Head{Numerics: numerics, SoftCap: r.Run.Model.LogitSoftCap, ZLoss: r.Run.Loss.ZLoss, ChunkTokens: r.Run.Loss.ChunkTokens}
-	program, err := j.fit(head)
+	planner := newMemoryPlanner(r, j.mesh, r.Run.Model, j.device.UsableBytes())
+	program, err := j.fit(planner)
 	if err != nil {
 		return err
 	}
@@ -242,7 +239,7 @@ func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpo
 	if err := j.describe(); err != nil {
 		return err
 	}
-	if j.eval, err = eval.New(j.mesh, j.decoder, head, int(r.Derived.MicroBatch)); err != nil {
+	if j.eval, err = eval.New(j.mesh, j.decoder, planner.head, int(r.Derived.MicroBatch)); err != nil {
 		return err
 	}
 	j.onClose(func() error { j.eval.Finalize(); return nil })
