@@ -195,7 +195,8 @@ func TestFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := func(string) bool { return true }
-	dir, err := h.client().Fetch(t.Context(), d, t.TempDir(), all, nil)
+	cache := t.TempDir()
+	dir, err := h.client().Fetch(t.Context(), d, cache, all, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,6 +207,26 @@ func TestFailures(t *testing.T) {
 	}
 	if !strings.Contains(strings.Join(h.ranges, " "), "bytes=1000-") {
 		t.Errorf("not resumed: ranges %q", h.ranges)
+	}
+	small := filepath.Join(dir, "data/CC-2/x.jsonl") // an earlier download left more than the file has
+	if err := os.Rename(small, filepath.Join(filepath.Dir(small), ".x.jsonl.part")); err != nil {
+		t.Fatal(err)
+	}
+	part, err := os.OpenFile(filepath.Join(filepath.Dir(small), ".x.jsonl.part"), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := part.WriteString("x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := part.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.client().Fetch(t.Context(), d, cache, all, nil); err != nil {
+		t.Errorf("a part that is too long: %v", err)
+	}
+	if got, err := os.ReadFile(small); err != nil || !bytes.Equal(got, files["data/CC-2/x.jsonl"]) {
+		t.Errorf("after a part that is too long: %q, %v", got, err)
 	}
 	h.fail = func(_ string, _ int, w http.ResponseWriter) bool {
 		w.WriteHeader(http.StatusInternalServerError)

@@ -120,7 +120,10 @@ func (c Client) download(ctx context.Context, url, target string, f entry) error
 	if err := check(out, f); err != nil {
 		return errors.Join(err, os.Remove(part))
 	}
-	if err := errors.Join(out.Sync(), out.Close(), os.Rename(part, target)); err != nil {
+	if err := errors.Join(out.Sync(), out.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(part, target); err != nil {
 		return err
 	}
 	return vfs.OS.SyncDir(filepath.Dir(target))
@@ -135,21 +138,19 @@ func (c Client) resume(ctx context.Context, url string, out *os.File, size int64
 	if have == size {
 		return 0, nil
 	}
+	if have > size { // a server has nothing to send from there
+		if have, err = 0, empty(out); err != nil {
+			return 0, err
+		}
+	}
 	r, wait, err := c.request(ctx, url, have)
 	if err != nil {
 		return wait, err
 	}
 	defer r.Body.Close()
-	if have > size || have > 0 && r.StatusCode == http.StatusOK { // the server sends the whole again
-		if _, err := out.Seek(0, io.SeekStart); err != nil {
-			return 0, fmt.Errorf("%w: %w", errFinal, err)
-		}
-		if err := out.Truncate(0); err != nil {
-			return 0, fmt.Errorf("%w: %w", errFinal, err)
-		}
-		have = 0
-		if r.StatusCode != http.StatusOK {
-			return 0, errors.New("the part that was there is longer than the file")
+	if have > 0 && r.StatusCode == http.StatusOK { // the server sends the whole again
+		if have, err = 0, empty(out); err != nil {
+			return 0, err
 		}
 	}
 	n, err := io.Copy(out, io.LimitReader(r.Body, size-have+1))
@@ -157,6 +158,15 @@ func (c Client) resume(ctx context.Context, url string, out *os.File, size int64
 		err = fmt.Errorf("%d bytes came, want %d", have+n, size)
 	}
 	return 0, err
+}
+
+// empty makes an open file start anew.
+func empty(out *os.File) error {
+	_, err := out.Seek(0, io.SeekStart)
+	if err = errors.Join(err, out.Truncate(0)); err != nil {
+		return fmt.Errorf("%w: %w", errFinal, err)
+	}
+	return nil
 }
 
 // check compares a file with what the hub says of it.
