@@ -59,7 +59,8 @@ func (s *Store) Prune(ctx context.Context, r Retention) (removed []int64, err er
 
 // Rewind deletes every checkpoint newer than step, newest first, for a run that goes back to step and takes
 // another way from there: after a crash the abandoned future must not be what [Store.LoadLatest] finds. The
-// checkpoint of step is verified before anything is deleted. A pinned newer one is an error, and then nothing is deleted.
+// checkpoint of step is verified before anything is deleted. A pinned newer one is an error, and then nothing is deleted, unless
+// the pin came during the deletion.
 func (s *Store) Rewind(ctx context.Context, step int64) (removed []int64, err error) {
 	if s.readOnly {
 		return nil, ErrReadOnly
@@ -82,8 +83,12 @@ func (s *Store) Rewind(ctx context.Context, step int64) (removed []int64, err er
 		if c.step <= step {
 			break
 		}
-		if _, err := s.remove(c.step); err != nil {
+		gone, err := s.remove(c.step)
+		if err != nil {
 			return removed, fmt.Errorf("delete checkpoint %s: %w", s.Path(c.step), err)
+		}
+		if !gone {
+			return removed, fmt.Errorf("rewind to step %d: checkpoint %s has just been pinned", step, s.Path(c.step))
 		}
 		removed = append(removed, c.step)
 	}

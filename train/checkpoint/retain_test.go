@@ -158,8 +158,23 @@ func TestPins(t *testing.T) {
 }
 
 // A branch in another process pins while the trunk is about to delete: at every operation of the
-// deletion, the pin either holds or is refused.
+// deletion, the pin either holds or is refused. Pruning goes on without the pinned one, rewinding cannot.
 func TestPinRace(t *testing.T) {
+	pinRace(t, 100, func(s *checkpoint.Store, _ func() bool) error {
+		_, err := s.Prune(ctx, checkpoint.Retention{Keep: 1})
+		return err
+	})
+	pinRace(t, 200, func(s *checkpoint.Store, kept func() bool) error {
+		removed, err := s.Rewind(ctx, 100)
+		if kept() != (err != nil) || kept() != (len(removed) == 0) {
+			t.Errorf("rewound: removed %v, kept %v, %v", removed, kept(), err)
+		}
+		return nil
+	})
+}
+
+func pinRace(t *testing.T, step int64, drop func(_ *checkpoint.Store, kept func() bool) error) {
+	t.Helper()
 	for at := 0; ; at++ {
 		m := vfs.NewCrashableMem()
 		if err := saveAll(open(t, m), 100, 200); err != nil {
@@ -174,20 +189,20 @@ func TestPinRace(t *testing.T) {
 		store := open(t, vfs.WithErrors(m, func(vfs.Op) error {
 			if ops >= 0 {
 				if ops++; ops == at+1 {
-					pinned = branch.Pin(checkpoint.Pin{Step: 100, Name: "b"}, "")
+					pinned = branch.Pin(checkpoint.Pin{Step: step, Name: "b"}, "")
 				}
 			}
 			return nil
 		}))
 		ops = 0
-		if _, err := store.Prune(ctx, checkpoint.Retention{Keep: 1}); err != nil {
+		kept := func() bool { return slices.Contains(steps(t, store), step) }
+		if err := drop(store, kept); err != nil {
 			t.Fatal(err)
 		}
 		if ops <= at {
 			return
 		}
-		kept := slices.Contains(steps(t, store), 100)
-		if pinned == nil && !kept {
+		if pinned == nil && !kept() {
 			t.Fatalf("operation %d: pinned and deleted", at)
 		}
 		if pinned != nil && !errors.Is(pinned, checkpoint.ErrNone) {

@@ -50,6 +50,7 @@ func (s *Store) Receive(ctx context.Context, step int64, fetch func(name string,
 	temp := s.hidden(tempPrefix, step)
 	defer func() {
 		if err != nil {
+			s.setVerified(step, false) // readAt had verified what is not there
 			_ = s.fsys.RemoveAll(temp)
 		}
 	}()
