@@ -24,8 +24,10 @@ func Concat(ctx context.Context, fsys vfs.FS, from []string, prefix string) (m M
 		if err != nil {
 			return m, err
 		}
-		defer r.Close()
 		part, ok := r.Manifest()
+		if err := r.Close(); err != nil { // there may be more shards than one may have files open
+			return m, err
+		}
 		switch {
 		case !ok:
 			return m, fmt.Errorf("concatenate shards: %s has no manifest", name)

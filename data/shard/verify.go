@@ -17,18 +17,22 @@ import (
 // each other without a gap. It takes as long as reading the files does.
 func (r *Reader) Verify(ctx context.Context) error {
 	if r.manifest != nil {
-		files := map[string]vfs.File{".bin": r.bin, ".idx": r.idx, ".docs": r.docs, ".ids": r.ids}
-		if r.mask != nil {
-			files[".mask"] = r.mask
+		type part struct {
+			ext  string
+			file vfs.File
 		}
-		for ext, f := range files {
-			sum, err := sumFile(ctx, f)
+		files := []part{{".bin", r.bin}, {".idx", r.idx}, {".docs", r.docs}, {".ids", r.ids}}
+		if r.mask != nil {
+			files = append(files, part{".mask", r.mask})
+		}
+		for _, f := range files {
+			sum, err := sumFile(ctx, f.file)
 			if err != nil {
-				return fmt.Errorf("verify %s%s: %w", r.prefix, ext, err)
+				return fmt.Errorf("verify %s%s: %w", r.prefix, f.ext, err)
 			}
-			if want := r.manifest.Files[ext]; sum != want {
+			if want := r.manifest.Files[f.ext]; sum != want {
 				return fmt.Errorf("%w: %s%s has %d bytes with xxh3 %s: the manifest says %d, %s",
-					ErrCorrupt, r.prefix, ext, sum.Size, sum.XXH3, want.Size, want.XXH3)
+					ErrCorrupt, r.prefix, f.ext, sum.Size, sum.XXH3, want.Size, want.XXH3)
 			}
 		}
 	}
