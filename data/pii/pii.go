@@ -3,6 +3,7 @@
 package pii
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -63,7 +64,7 @@ func (c Config) Validate() error {
 	for _, k := range c.Kinds {
 		p.Check(slices.Contains(Kinds, k), "kinds", k, "kinds among %v", Kinds)
 	}
-	for k := range c.Masks {
+	for _, k := range slices.Sorted(maps.Keys(c.Masks)) {
 		p.Check(slices.Contains(Kinds, k), "masks."+string(k), k, "a kind among %v", Kinds)
 	}
 	return p.Err()
