@@ -241,12 +241,14 @@ func (l *Live) events(w http.ResponseWriter, r *http.Request) {
 	defer tick.Stop()
 	var sent []byte
 	for {
-		items, err := l.list()
-		text := fmt.Appendf(nil, `{"problem":%q}`, fmt.Sprint(err))
-		if err == nil {
-			if text, err = json.Marshal(items); err != nil {
-				return
-			}
+		var message any
+		message, err := l.list()
+		if err != nil {
+			message = map[string]string{"problem": err.Error()}
+		}
+		text, err := json.Marshal(message)
+		if err != nil {
+			return
 		}
 		if !bytes.Equal(text, sent) {
 			if _, err := fmt.Fprintf(w, "data: %s\n\n", text); err != nil {
