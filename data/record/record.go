@@ -130,10 +130,13 @@ func read(path string, yield func(data.Document) bool) error {
 			}
 			text = long
 		}
-		if err == io.EOF && len(text) == 0 {
+		switch {
+		case err == io.EOF && len(text) == 0:
 			return nil
-		} else if err != nil {
-			return err // a file that ends within a line is not whole
+		case err == io.EOF: // within a line: the file is not whole
+			return io.ErrUnexpectedEOF
+		case err != nil:
+			return err
 		}
 		d, err := parse(text)
 		if err != nil {

@@ -1,6 +1,8 @@
 package record_test
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 	"pgregory.net/rapid"
 
 	"pretrain/data"
@@ -119,7 +122,14 @@ func TestDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{"cut": whole[:len(whole)-9], "none": []byte("no zstd"), "missing": nil} {
+	zip, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{
+		"cut": whole[:len(whole)-9], "none": []byte("no zstd"), "missing": nil,
+		"within a line": zip.EncodeAll([]byte(`{"id":"1"`), nil),
+	} {
 		if name != "missing" {
 			if err := os.WriteFile(path, content, 0o644); err != nil {
 				t.Fatal(err)
@@ -131,8 +141,8 @@ func TestDamaged(t *testing.T) {
 		for _, err := range record.Read(path) {
 			last = err
 		}
-		if last == nil {
-			t.Errorf("%s: no error", name)
+		if last == nil || errors.Is(last, io.EOF) {
+			t.Errorf("%s: %v", name, last)
 		}
 	}
 }
