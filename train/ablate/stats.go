@@ -1,6 +1,7 @@
 package ablate
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"sort"
@@ -119,7 +120,7 @@ func bootstrap(values []float64, key prng.Key) Interval {
 		}
 		means[i] = sum / float64(n)
 	}
-	sort.Float64s(means)
+	slices.Sort(means)
 	at := func(p float64) metrics.Number {
 		x := p * float64(len(means)-1)
 		i := min(int(x), len(means)-2)
@@ -136,12 +137,7 @@ func holm(ps []float64) []float64 {
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		if ps[a] < ps[b] {
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(ps[a], ps[b]) })
 	adjusted, least := make([]float64, len(ps)), 0.0
 	for rank, i := range order {
 		least = max(least, min(1, ps[i]*float64(len(ps)-rank)))
