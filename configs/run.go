@@ -7,6 +7,7 @@ package configs
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -27,7 +28,7 @@ type Run struct {
 	// Extends names a configuration to start from: a file, relative to this one, or an embedded name. Keys given here
 	// override its keys; lists are replaced whole, and null removes a name from a mapping.
 	Extends string `yaml:"extends,omitempty"`
-	// Name of the run, for reports. Default: that of the file.
+	// Name of the run, and of its directory in runs where --run-dir gives no other. Default: that of the file.
 	Name string `yaml:"name"`
 	// Seed of all randomness, split by name (init, data, eval). Default 1. Two runs that differ in it only measure noise.
 	Seed uint64 `yaml:"seed"`
@@ -72,6 +73,9 @@ func Default() Run {
 
 // validate calls report with each section's key and what its Validate returns.
 func (r *Run) validate(report func(section string, err error)) {
+	var p problem.List
+	p.Check(filepath.IsLocal(r.Name) && r.Name != "." && !strings.ContainsAny(r.Name, `/\`), "name", fmt.Sprintf("%q", r.Name), `the name of a folder, without "/"`)
+	report("", p.Err())
 	for _, s := range []struct {
 		section string
 		config  interface{ Validate() error }
