@@ -386,7 +386,7 @@ func setScalar(v reflect.Value, text string, plain bool) error {
 	if t, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		return t.UnmarshalText([]byte(text))
 	}
-	wrong := fmt.Errorf("got %q; want %s", text, want(v.Type()))
+	wrong := fmt.Errorf("got %q; want %s", shortened(text), want(v.Type()))
 	if !plain && v.Kind() != reflect.String {
 		return wrong
 	}

@@ -166,7 +166,8 @@ func open(name string, from source) (source, error) {
 		path = filepath.Join(from.dir, path)
 	}
 	info, err := os.Stat(path)
-	if err == nil && info.Mode().IsRegular() && !from.embedded {
+	folder := err == nil && info.IsDir() && !from.embedded
+	if err == nil && !folder && !from.embedded {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return source{}, fmt.Errorf("read config: %w", err)
@@ -179,7 +180,7 @@ func open(name string, from source) (source, error) {
 		if from.dir != "" && !filepath.IsAbs(name) {
 			shown = filepath.Join(filepath.Dir(from.shown), name)
 		}
-		return source{name: full, shown: shown, dir: filepath.Dir(full), text: string(text)}, nil
+		return source{name: full, shown: shown, dir: filepath.Dir(full), text: strings.TrimPrefix(string(text), "\uFEFF")}, nil // editors on Windows write the mark
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !from.embedded {
 		return source{}, fmt.Errorf("read config: %w", err)
@@ -188,10 +189,13 @@ func open(name string, from source) (source, error) {
 	if text, err := embedded.ReadFile(short + ".yaml"); err == nil {
 		return source{name: "embedded:" + short, shown: "embedded:" + short + ".yaml", text: string(text), embedded: true}, nil
 	}
+	if folder {
+		return source{}, fmt.Errorf("a folder; %w", errNoConfig)
+	}
 	return source{}, errNoConfig
 }
 
-var errNoConfig = errors.New("no such config")
+var errNoConfig = errors.New("no such file")
 
 // file decodes the configuration called name over run, after the one it extends. chain has the files that led here.
 func (d *decoder) file(name string, from source, chain []string, run *Run) error {
@@ -200,7 +204,7 @@ func (d *decoder) file(name string, from source, chain []string, run *Run) error
 	cycle := slices.Contains(chain, src.name)
 	switch {
 	case errors.Is(err, errNoConfig):
-		message := "no such file, and the embedded configs are " + strings.Join(Names(), ", ")
+		message := fmt.Sprintf("%v, and the embedded configs are %s", err, strings.Join(Names(), ", "))
 		if near := nearest(strings.TrimSuffix(name, ".yaml"), Names()); near != "" {
 			message += fmt.Sprintf("; did you mean %q?", near)
 		}

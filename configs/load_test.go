@@ -222,6 +222,9 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
+	if _, err := Load("testdata", nil); !strings.Contains(err.Error(), "a folder") {
+		t.Error(err)
+	}
 	_, err := Load("quickstrat", nil)
 	if !strings.Contains(err.Error(), `did you mean "quickstart"?`) {
 		t.Error(err)

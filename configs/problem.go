@@ -51,9 +51,35 @@ func (p Problem) String() string {
 	text := strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ") + "\n"
 	if p.Source != "" && p.Origin.Line > 0 {
 		prefix := fmt.Sprintf("%6d | ", p.Origin.Line)
-		text += prefix + p.Source + "\n" + strings.Repeat(" ", len(prefix)-2) + "| " + caret(p.Source, p.Origin.Column) + "\n"
+		line, column := around(p.Source, p.Origin.Column)
+		text += prefix + line + "\n" + strings.Repeat(" ", len(prefix)-2) + "| " + caret(line, column) + "\n"
 	}
 	return text
+}
+
+// What is shown of a value and of a line, in characters: the file may be no configuration at all, but a corpus.
+const (
+	mostOfValue = 200
+	mostOfLine  = 200
+)
+
+// shortened is the beginning of a text that is too long to show.
+func shortened(text string) string {
+	if r := []rune(text); len(r) > mostOfValue {
+		return string(r[:mostOfValue]) + "…"
+	}
+	return text
+}
+
+// around is the part of a long line that has the column, and the column in it.
+func around(line string, column int) (string, int) {
+	r := []rune(line)
+	from := 0
+	if len(r) > mostOfLine {
+		from = min(max(0, column-mostOfLine/2), len(r)-mostOfLine)
+		r = r[from : from+mostOfLine]
+	}
+	return string(r), column - from
 }
 
 // caret is a ^ below the rune at column, with the line's own tabs so that they line up.
