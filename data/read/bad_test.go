@@ -130,6 +130,18 @@ func TestTruncatedKeepsTheBeginning(t *testing.T) {
 
 func TestOpenErrors(t *testing.T) {
 	dir := t.TempDir()
+	links, nothing, within := t.TempDir(), t.TempDir(), t.TempDir()
+	put(t, within+"/a/a.txt", []byte("x"))
+	for link, target := range map[string]string{
+		links + "/books": dir, nothing + "/a.txt": dir + "/none", within + "/loop": ".", within + "/b": "a",
+	} {
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err := Open(t.Context(), Default(within)); err != nil || s.Files() != 1 { // what they lead to is read anyway
+		t.Errorf("links within the folder: %v, %v", s, err)
+	}
 	put(t, dir+"/other/a.csv", nil)
 	put(t, dir+"/other/b.csv", nil)
 	put(t, dir+"/other/c.pdf", nil)
@@ -145,6 +157,8 @@ func TestOpenErrors(t *testing.T) {
 		{dir + "/none", nil, os.ErrNotExist, dir + "/none"},
 		{dir + "/other", nil, ErrNoFiles, "only 2 .csv, 1 without extension, 1 .pdf; name others with files: [\"*.ext\"]"},
 		{t.TempDir(), nil, ErrNoFiles, "no files at all"},
+		{links, nil, nil, "/books is a link to the folder " + dir + ", which is not followed: name that as a source of its own, or remove the link"},
+		{nothing, nil, nil, "/a.txt is a link to nothing: mend it, or remove it"},
 		{dir, func(s *Spec) { s.OnBad = "ignore"; s.MaxDocument = 0; s.TextField = "lang" }, nil,
 			"text_field: lang: want a name without quotes, commas or backslashes, and none of [lang language license]\non_bad: ignore: want fail or skip\nmax_document: 0B: want more than 0"},
 		{dir, func(s *Spec) { s.IDField = "text"; s.Files = []string{"[a"} }, nil, "id_field: text: want as text_field, and another name than it\nfiles: [a: want patterns"},

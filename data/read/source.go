@@ -160,7 +160,8 @@ func (s *Source) File(i int) File { return File{s.files[i].rel, s.files[i].size}
 func (s *Source) Bytes() int64 { return s.bytes }
 
 // walk visits the regular files below root, hidden ones left out. Links to files are followed (a Hugging Face snapshot
-// is made of them); links to folders are not, because they can form a cycle. skip leaves out a folder, nil none.
+// is made of them). Links to folders are not, because they can form a cycle: one within root leads to files that are read
+// anyway, and one out of it is an error, as what is behind it would be missing in silence. skip leaves out a folder, nil none.
 func walk(ctx context.Context, root string, visit func(path, rel string, size int64), skip func(rel string) bool) error {
 	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -187,11 +188,21 @@ func walk(ctx context.Context, root string, visit func(path, rel string, size in
 			return nil
 		}
 		info, err := os.Stat(path)
-		if err != nil {
+		switch link := d.Type()&fs.ModeSymlink != 0; {
+		case link && errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%s is a link to nothing: mend it, or remove it", path)
+		case err != nil:
 			return err
-		}
-		if info.Mode().IsRegular() {
+		case info.Mode().IsRegular():
 			visit(path, rel, info.Size())
+		case link && info.IsDir():
+			target, err := filepath.EvalSymlinks(path)
+			if err != nil {
+				return err
+			}
+			if within, err := filepath.Rel(root, target); err != nil || !filepath.IsLocal(within) {
+				return fmt.Errorf("%s is a link to the folder %s, which is not followed: name that as a source of its own, or remove the link", path, target)
+			}
 		}
 		return nil
 	})
