@@ -155,6 +155,13 @@ func TestResumeIsTheUninterruptedRun(t *testing.T) {
 	}
 	want := latest(t, store)
 	checkWholeRun(t, whole, store)
+	smooth := 0.0
+	for i, rec := range whole.records {
+		smooth = metrics.Smoothed(smooth, float64(rec.Loss), int64(i)+1)
+	}
+	if want.Meta.Loop.LossEMA != smooth {
+		t.Errorf("smoothed loss %g, of the records %g", want.Meta.Loop.LossEMA, smooth)
+	}
 
 	for stopAfter := int64(-1); stopAfter < tinySteps-1; stopAfter++ {
 		ctx, stop := context.WithCancel(context.Background())

@@ -137,11 +137,10 @@ func (r *Run) record(o outcome) *metrics.Record {
 	if o.metrics.Skipped {
 		r.Loop.SkippedUpdates++
 	} else {
-		const keep = 0.98 // of the smoothed loss per step: a memory of about 50 steps
 		if r.Loop.LossEMA == 0 {
 			r.Loop.LossEMA = float64(o.metrics.Loss)
 		}
-		r.Loop.LossEMA = keep*r.Loop.LossEMA + (1-keep)*float64(o.metrics.Loss)
+		r.Loop.LossEMA = metrics.Smoothed(r.Loop.LossEMA, float64(o.metrics.Loss), o.step+1-r.Loop.SkippedUpdates)
 	}
 	r.Loop.TrainSeconds += o.took.Seconds()
 	r.Loop.DataWaitSeconds += o.waited.Seconds()

@@ -60,18 +60,14 @@ func of(groups map[string]metrics.Number, name string) metrics.Number {
 	return metrics.Unknown
 }
 
-// smoothing is the memory of the smoothed loss, in updates; the run's own train_loss has the same.
-const smoothing = 50
-
-// smoother is a moving average whose memory grows with what it has seen, up to smoothing: while the loss falls fast, a long memory
-// would draw a line far above it.
+// smoother is the smoothed loss, as the run's own train_loss has it.
 type smoother struct {
 	mean float64
-	n    int
+	n    int64
 }
 
 func (s *smoother) add(v float64) float64 {
 	s.n++
-	s.mean += (v - s.mean) / min(smoothing, 1+float64(s.n-1)/5)
+	s.mean = metrics.Smoothed(s.mean, v, s.n)
 	return s.mean
 }
