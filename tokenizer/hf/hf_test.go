@@ -360,6 +360,33 @@ func TestTrainOnInvalidUTF8(t *testing.T) {
 	}
 }
 
+// A pre-token above 1 KiB is learned from as if it were cut there: as one, a megabyte of base64 takes the trainer minutes.
+func TestTrainOnALongWord(t *testing.T) {
+	cfg := goldenConfig()
+	cfg.VocabSize = 300
+	train := func(text string) []byte {
+		t.Helper()
+		got, err := Train(t.Context(), cfg, slices.Values([]string{text}), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	var word strings.Builder
+	for range 200 { // in one piece the pair "zq" of the seams would be the first to be learned
+		word.WriteByte('q')
+		for range 1022 {
+			word.WriteByte("abcdefghijklmnoprstuvwxyABCDEFGHIJKLMNOPQRSTUVWXYZ"[r.IntN(50)])
+		}
+		word.WriteByte('z')
+	}
+	lines := strings.ReplaceAll(word.String(), "zq", "z\nq")
+	if !bytes.Equal(train(word.String()), train(lines)) {
+		t.Error("a word of 200 KiB and its pieces of 1 KiB on lines of their own give other tokenizers")
+	}
+}
+
 func TestTrainReadsMaxTrainBytes(t *testing.T) {
 	docs := corpus(t)
 	cfg := goldenConfig()
