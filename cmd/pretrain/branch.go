@@ -81,6 +81,9 @@ func branchOff(from string, o trainOptions) (*configs.Draft, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := os.Stat(trunk); err != nil {
+		return nil, usagef("--from %s: no such run", from)
+	}
 	dir, err := filepath.Abs(o.runDir)
 	if err != nil {
 		return nil, err
@@ -182,7 +185,7 @@ func findStep(store *checkpoint.Store, text string) (checkpoint.Meta, error) {
 	if inTokens {
 		tokens, err := units.ParseTokens(text)
 		if err != nil {
-			return checkpoint.Meta{}, usagef("--from RUN@%s: want a step, a number of tokens such as 20Mtok, or latest", text)
+			return checkpoint.Meta{}, usagef("%s@%s: want a step after the @, a number of tokens such as 20Mtok, or latest", filepath.Dir(store.Dir()), text)
 		}
 		want, count = int64(tokens), func(m checkpoint.Meta) int64 { return m.Tokens }
 	}

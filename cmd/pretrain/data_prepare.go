@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 
 	"pretrain/configs"
@@ -67,7 +68,7 @@ result does not depend on the number of workers. Several machines that share the
 			return printFunnel(stdout, report, c.Output)
 		},
 	}
-	f.add(cmd)
+	f.addAs(cmd, "a YAML `file`, or the name of an embedded one: "+strings.Join(configs.PreparationNames(), ", "), "output=DIR")
 	cmd.Flags().IntVar(&o.Workers, "workers", 0, "files worked on at once (default one a core)")
 	cmd.Flags().IntVar(&o.Rank, "rank", 0, "which share of the files to work on, from 0")
 	cmd.Flags().IntVar(&o.Ranks, "ranks", 1, "number of shares the files are dealt to")

@@ -67,7 +67,7 @@ same cleaning, decontamination and deduplication as everything else.`,
 			return next.ExecuteContext(cmd.Context())
 		},
 	}
-	f.add(cmd)
+	f.addAs(cmd, "a YAML `file`", "output=DIR")
 	cmd.Flags().StringVar(&prepare, "prepare", "", "afterwards prepare the data of this `file`, as pretrain data prepare --config does")
 	cmd.Flags().BoolVar(&topicsOnly, "topics-only", false, "find the topics and ask nothing")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as one JSON object")

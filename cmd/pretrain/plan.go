@@ -78,6 +78,9 @@ to fit it on.`,
   pretrain plan --config 2b --memory --backend cpu,devices=8 --set train.mesh.fsdp=8 --set batch.micro_batch=8
   pretrain plan --config quickstart --set schedule.kind=wcsd --svg DIR`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !(speed >= 0) {
+				return usagef("--tokens-per-second %g: want a number above 0", speed)
+			}
 			load := configs.LoadWithoutFiles
 			if withData {
 				load = configs.Load

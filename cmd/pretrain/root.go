@@ -95,8 +95,13 @@ type configFlags struct {
 }
 
 func (f *configFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.config, "config", "", "a YAML `file`, or the name of an embedded configuration, which pretrain config list lists")
-	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "override a value, as `model.d_model=256`; may be given again")
+	f.addAs(cmd, "a YAML `file`, or the name of an embedded configuration, which pretrain config list lists", "model.d_model=256")
+}
+
+// addAs adds the flags for a configuration of another kind than a run's.
+func (f *configFlags) addAs(cmd *cobra.Command, config, example string) {
+	cmd.Flags().StringVar(&f.config, "config", "", config)
+	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "override a value, as `"+example+"`; may be given again")
 }
 
 // load reads the configuration with load, one of configs' functions.
