@@ -68,12 +68,18 @@ func (j *job) show(r *result, asJSON bool) error {
 		return err
 	}
 	w := j.stdout
-	fmt.Fprintf(w, "\nvalidation  %.4f nats per token\n\n", float64(r.ValLoss))
-	if !math.IsNaN(float64(r.GzipBPB)) {
+	switch {
+	case math.IsNaN(float64(r.ValLoss)):
+		fmt.Fprintf(w, "\nvalidation  not measured (eval.every, eval.at_end)\n\n")
+	case !j.config.Run.Eval.AtEnd:
+		fmt.Fprintf(w, "\nvalidation  %.4f nats per token, %.3f bits per byte, of the part of the held-out text (eval.tokens) that was measured last\n\n",
+			float64(r.ValLoss), float64(r.ValBPB))
+	case math.IsNaN(float64(r.GzipBPB)):
+		fmt.Fprintf(w, "\nvalidation  %.4f nats per token\n\nbits per byte of held-out text: %.3f\n\n", float64(r.ValLoss), float64(r.ValBPB))
+	default:
+		fmt.Fprintf(w, "\nvalidation  %.4f nats per token\n\n", float64(r.ValLoss))
 		fmt.Fprintf(w, "bits per byte of the same held-out text (less is better)\n")
 		fmt.Fprintf(w, "  this model  %.3f\n  gzip -9     %.3f\n  xz -9e      %.3f\n\n", float64(r.ValBPB), float64(r.GzipBPB), float64(r.XZBPB))
-	} else {
-		fmt.Fprintf(w, "bits per byte of held-out text: %.3f\n\n", float64(r.ValBPB))
 	}
 	fmt.Fprintf(w, "%s tokens at %s tokens/s, MFU %.0f%%, %.2g%% of the time waiting for data, %s in all\n\n", si(r.Tokens), si(int64(r.TokensPerSecond)), 100*float64(r.MFU),
 		100*float64(r.DataWait), time.Duration(r.Seconds*1e9).Round(time.Second))
@@ -108,8 +114,12 @@ func (j *job) lastValidation() (metrics.Eval, error) {
 	return none, nil
 }
 
-// baselines are what general compressors make of the held-out text; zero where there is none, or more than one source.
+// baselines are what general compressors make of the held-out text; zero where there is none, more than one source, or a model that was
+// not measured on all of it.
 func (j *job) baselines(ctx context.Context) (baseline.Sizes, error) {
+	if !j.config.Run.Eval.AtEnd {
+		return baseline.Sizes{}, nil
+	}
 	for _, s := range j.corpus.sources {
 		if len(j.corpus.sources) == 1 && s.heldOut != "" {
 			return baseline.Measure(ctx, s.heldOut)

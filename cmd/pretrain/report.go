@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -132,8 +133,10 @@ func describePage(p *report.Page) error {
 	prepared := map[string]bool{}
 	for i, r := range p.Runs {
 		if done, err := readResult(r.Dir); err == nil && done != nil {
-			add(i, "all held-out text, bits per byte", fmt.Sprintf("%.4f", float64(done.ValBPB)))
-			add(i, "… of gzip -9, of xz -9e", fmt.Sprintf("%.4f, %.4f", float64(done.GzipBPB), float64(done.XZBPB)))
+			add(i, "held-out text at the end, bits per byte", fmt.Sprintf("%.4f", float64(done.ValBPB)))
+			if !math.IsNaN(float64(done.GzipBPB)) { // one source, all of its text
+				add(i, "… of gzip -9, of xz -9e", fmt.Sprintf("%.4f, %.4f", float64(done.GzipBPB), float64(done.XZBPB)))
+			}
 		}
 		if r.Config == "" {
 			continue

@@ -159,6 +159,7 @@ func trainRun(ctx context.Context, draft *configs.Draft, o trainOptions, stdout,
 		} else if done != nil && done.Step == r.Derived.Steps && saved.Meta.Step == done.Step {
 			j.say("this run is finished: step %d of %d is saved in %s. Train longer with --set train.tokens=…, or start another with --run-dir.",
 				done.Step, r.Derived.Steps, j.dir)
+			done.RunDir = j.dir // it may have been moved
 			return j.show(done, asJSON)
 		}
 	}
