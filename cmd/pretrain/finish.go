@@ -70,9 +70,9 @@ func (j *job) show(r *result, asJSON bool) error {
 	w := j.stdout
 	switch {
 	case math.IsNaN(float64(r.ValLoss)):
-		fmt.Fprintf(w, "\nvalidation  not measured (eval.every, eval.at_end)\n\n")
+		fmt.Fprintf(w, "\nvalidation  not measured: there is no held-out text\n\n")
 	case !j.config.Run.Eval.AtEnd:
-		fmt.Fprintf(w, "\nvalidation  %.4f nats per token, %.3f bits per byte, of the part of the held-out text (eval.tokens) that was measured last\n\n",
+		fmt.Fprintf(w, "\nvalidation  %.4f nats per token, %.3f bits per byte, of the part of the held-out text (eval.tokens)\n\n",
 			float64(r.ValLoss), float64(r.ValBPB))
 	case math.IsNaN(float64(r.GzipBPB)):
 		fmt.Fprintf(w, "\nvalidation  %.4f nats per token\n\nbits per byte of held-out text: %.3f\n\n", float64(r.ValLoss), float64(r.ValBPB))
