@@ -19,7 +19,8 @@ type Loss struct {
 	// uses 1e-4). Default 0: MiniCPM has none.
 	ZLoss float64 `yaml:"z_loss"`
 	// ChunkTokens is how many tokens' logits exist at once: memory is chunk_tokens · vocab_size · 4 bytes, twice in the
-	// backward pass. Default 0: 256 MiB of logits, or where the model is wide beside its batch, logits of a part of the vocabulary.
+	// backward pass. Default 0: 256 MiB of logits, on a GPU 1 GiB; or on a CPU, where the model is wide beside its batch,
+	// logits of a part of the vocabulary.
 	ChunkTokens int `yaml:"chunk_tokens"`
 }
 

@@ -98,7 +98,7 @@ func (m Decoder) embeddingScale() float64 {
 // gradient of every parameter except what the output projection adds (which is the loss's to know).
 func (m Decoder) Hidden(w Weights, in Input) (h *g.Node, pullback func(dh *g.Node) Weights) {
 	ctx := m.newContext(in)
-	x, embedBack := embed(m.whole(Param{Role: Embedding}, w["embed"]), g.Reshape(in.Tokens, -1), m.embeddingScale())
+	x, embedBack := m.Numerics.embed(m.whole(Param{Role: Embedding}, w["embed"]), g.Reshape(in.Tokens, -1), m.embeddingScale())
 	x = m.tokens(x)
 
 	stretch := int(math.Ceil(math.Sqrt(float64(m.NumLayers)))) // what RematFull goes back through at a time

@@ -21,7 +21,7 @@ func (m Decoder) Extend(w Weights, e Extension) *g.Node {
 		batch: dims[0], seqLen: dims[1], mask: e.Visible, keep: e.Keep,
 		rotary: newRotary(e.Positions, m.HeadDim, m.RopeTheta, m.RopeScaling),
 	}
-	x, _ := embed(w["embed"], g.Reshape(e.Tokens, -1), m.embeddingScale())
+	x, _ := m.Numerics.embed(w["embed"], g.Reshape(e.Tokens, -1), m.embeddingScale())
 	for i := range m.NumLayers {
 		x, _ = m.layer(i, w, x, ctx)
 	}

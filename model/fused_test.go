@@ -1,6 +1,7 @@
 package model
 
 import (
+	"strings"
 	"testing"
 
 	"pretrain/internal/backendtest"
@@ -219,3 +220,39 @@ func TestDecoderWithFusedAttention(t *testing.T) {
 		}
 	}
 }
+
+// wrong is a kernel whose gradient of keys is that of values.
+type wrong struct{ fusing }
+
+func (b wrong) Builder(name string) compute.Builder { return wrongBuilder{b.Backend.Builder(name)} }
+
+type wrongBuilder struct{ compute.Builder }
+
+func (b wrongBuilder) Main() compute.Function { return wrongFunction{fusingFunction{b.Builder.Main()}} }
+
+type wrongFunction struct{ fusingFunction }
+
+func (f wrongFunction) FusedScaledDotProductAttentionVJP(query, key, value compute.Value, layout compute.AttentionAxesLayout, o *compute.ScaledDotProductAttentionConfig, output compute.Value, states []compute.Value, dOutput compute.Value) (dq, dk, dv compute.Value, err error) {
+	dq, _, dv, err = f.fusingFunction.FusedScaledDotProductAttentionVJP(query, key, value, layout, o, output, states, dOutput)
+	return dq, dv, dv, err
+}
+
+// TestCheckFusedAttention passes a right kernel and names what is wrong with another, or with one that the backend refuses.
+func TestCheckFusedAttention(t *testing.T) {
+	cpu := backendtest.CPU(t)
+	for _, be := range []compute.Backend{cpu, fusing{cpu}} {
+		if err := CheckFusedAttention(be); err != nil {
+			t.Error(err)
+		}
+	}
+	for want, be := range map[string]compute.Backend{"gradient of keys is off": wrong{fusing{cpu}}, "not implemented": claiming{cpu}} {
+		if err := CheckFusedAttention(be); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
+// claiming is a backend that has no such kernel but says that it has.
+type claiming struct{ compute.Backend }
+
+func (b claiming) Capabilities() compute.Capabilities { return fusing(b).Capabilities() }

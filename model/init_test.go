@@ -31,7 +31,7 @@ func checkInit(t *testing.T, m Decoder, seed uint64, batch, seqLen int) {
 	table := drawn(seed, params[:1])[0]
 
 	start := g.MustNewExec(be, func(table, tokens *g.Node) *g.Node {
-		x, _ := embed(table, g.Reshape(tokens, -1), m.embeddingScale())
+		x, _ := fp32.embed(table, g.Reshape(tokens, -1), m.embeddingScale())
 		return x
 	})
 	defer start.Finalize()

@@ -31,6 +31,8 @@ type Numerics struct {
 	settles bool
 	// fusedAttention has attention without a mask other than the causal one run as the backend's own kernel.
 	fusedAttention bool
+	// gpu: see [Numerics.GPU].
+	gpu bool
 	// headsApart keeps sequences and heads as two axes in attention, where heads are divided among devices.
 	headsApart bool
 }
@@ -46,9 +48,9 @@ func NumericsFor(backend compute.Backend, precision Precision) Numerics {
 	})
 	cpu, cuda := ok && xla.IsCPU(), ok && xla.IsCUDA()
 	if precision == FP32 {
-		return Numerics{operand: dtypes.Float32, settles: cpu}
+		return Numerics{operand: dtypes.Float32, settles: cpu, gpu: cuda}
 	}
-	n := Numerics{operand: dtypes.BFloat16, settles: cpu, copyTransposed: cpu}
+	n := Numerics{operand: dtypes.BFloat16, settles: cpu, copyTransposed: cpu, gpu: cuda}
 	if cuda {
 		n.accumulator = dtypes.Float32
 	}
@@ -63,6 +65,9 @@ func (n Numerics) Decomposed() Numerics {
 	n.fusedAttention = false
 	return n
 }
+
+// GPU says that the program is for a GPU: sums have no order of their own, products want aligned rows, and memory is large.
+func (n Numerics) GPU() bool { return n.gpu }
 
 // Narrow rounds x to the operand dtype of products. Narrow once what several products share.
 func (n Numerics) Narrow(x *g.Node) *g.Node {

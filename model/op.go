@@ -69,11 +69,27 @@ func swiGLU(gate, up *g.Node) (y *g.Node, pullback func(dy *g.Node) (dgate, dup 
 }
 
 // embed returns table[tokens]·scale: tokens [N] int32, table [V, D], result [N, D] float32.
-func embed(table, tokens *g.Node, scale float64) (y *g.Node, pullback func(dy *g.Node) (dtable *g.Node)) {
+func (n Numerics) embed(table, tokens *g.Node, scale float64) (y *g.Node, pullback func(dy *g.Node) (dtable *g.Node)) {
 	rows := g.ExpandAxes(tokens, -1)
 	return g.MulScalar(g.Gather(table, rows), scale), func(dy *g.Node) *g.Node {
-		return g.Scatter(rows, g.MulScalar(dy, scale), table.Shape(), false, false)
+		return n.sumRows(rows, g.MulScalar(dy, scale), table.Shape())
 	}
+}
+
+// sumRows adds up the rows of dy [N, D] that belong to the same row of a table [V, D]. A GPU adds them in an order that differs
+// from run to run, and floating-point sums with it. So there they are added as 64-bit integers, which come to the same in any
+// order: in units of largest·N/2^61, so that no sum overflows, which for 65,536 tokens are 45 bits below the largest element.
+func (n Numerics) sumRows(rows, dy *g.Node, table shapes.Shape) *g.Node {
+	if !n.gpu {
+		return g.Scatter(rows, dy, table, false, false)
+	}
+	// What is not finite makes the unit infinite and the gradient not a number, which refuses the update as it should.
+	size := g.Where(g.IsFinite(dy), g.Abs(dy), g.Infinity(dy.Graph(), dy.DType(), 1))
+	largest := g.ConvertDType(g.MaxScalar(g.ReduceAllMax(size), 1e-30), dtypes.Float64)
+	unit := g.MulScalar(largest, float64(dy.Shape().Dimensions[0])/(1<<61))
+	whole := g.ConvertDType(g.Div(g.ConvertDType(dy, dtypes.Float64), unit), dtypes.Int64)
+	sum := g.Scatter(rows, whole, shapes.Make(dtypes.Int64, table.Dimensions...), false, false)
+	return g.ConvertDType(g.Mul(g.ConvertDType(sum, dtypes.Float64), unit), dtypes.Float32)
 }
 
 // SoftCap returns cap·tanh(x/cap), and x itself where cap is 0.

@@ -2,7 +2,9 @@ package model
 
 import (
 	"errors"
+	"math"
 	"os"
+	"slices"
 	"testing"
 
 	"pretrain/internal/backendtest"
@@ -99,10 +101,12 @@ func TestOperationPullbacks(t *testing.T) {
 	})
 	t.Run("embed", func(t *testing.T) {
 		tokens := []int32{3, 0, 3, 7, 3, 1} // a row taken three times adds up, one never taken has none
-		checkPullback(t, func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
-			y, back := embed(in[0], constant(in[0], tokens, len(tokens)), 12)
-			return y, func(dy *g.Node) []*g.Node { return []*g.Node{back(dy)} }
-		}, []string{"table"}, normal(7, 8, 5))
+		for _, n := range []Numerics{fp32, {operand: dtypes.Float32, gpu: true}} {
+			checkPullback(t, func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
+				y, back := n.embed(in[0], constant(in[0], tokens, len(tokens)), 12)
+				return y, func(dy *g.Node) []*g.Node { return []*g.Node{back(dy)} }
+			}, []string{"table"}, normal(7, 8, 5))
+		}
 	})
 	t.Run("SoftCap", func(t *testing.T) {
 		for _, bound := range []float64{0, 1.5} {
@@ -218,6 +222,61 @@ func checkDecoderPullback(t *testing.T, config Config) {
 			if d := goldenfile.Distance(tensors.MustCopyFlatData[float32](out[(1+k)*len(params)+i]), want); !(d <= 1e-5) {
 				t.Errorf("remat %s: gradient of %s differs from automatic differentiation's by %.2g of its largest element", remat, p.Name, d)
 			}
+		}
+	}
+}
+
+// TestSumRowsInAnyOrder: the gradient of an embedding for a GPU has the same bits in whatever order its rows come, is nothing where
+// nothing comes, and not finite where something is not.
+func TestSumRowsInAnyOrder(t *testing.T) {
+	const rows, dim, vocab = 4096, 3, 7
+	n := Numerics{operand: dtypes.Float32, gpu: true}
+	exec := g.MustNewExec(backendtest.CPU(t), func(tokens, dy *g.Node) *g.Node {
+		return n.sumRows(tokens, dy, shapes.Make(dtypes.Float32, vocab, dim))
+	})
+	defer exec.Finalize()
+	sums := func(tokens []int32, dy []float32) []float32 {
+		out, err := exec.Call(tensors.FromFlatDataAndDimensions(tokens, rows, 1), tensors.FromFlatDataAndDimensions(dy, rows, dim))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tensors.MustCopyFlatData[float32](out[0])
+	}
+	tokens, dy := backendtest.Tokens(1, rows, vocab), backendtest.Normal(2, rows*dim)
+	for i := range dy {
+		dy[i] *= float32(math.Exp2(float64(i%40 - 30))) // as uneven as gradients are
+	}
+	exact := make([]float64, vocab*dim)
+	for i, x := range dy {
+		exact[int(tokens[i/dim])*dim+i%dim] += float64(x)
+	}
+	want := sums(tokens, dy)
+	for i, x := range want {
+		if float32(exact[i]) != x {
+			t.Errorf("sum %d is %g, want %g", i, x, exact[i])
+		}
+	}
+	for i := range rows / 2 {
+		j := rows - 1 - i
+		tokens[i], tokens[j] = tokens[j], tokens[i]
+		for d := range dim {
+			dy[i*dim+d], dy[j*dim+d] = dy[j*dim+d], dy[i*dim+d]
+		}
+	}
+	if got := sums(tokens, dy); !slices.Equal(got, want) {
+		t.Errorf("in reverse %v, want %v", got, want)
+	}
+	if got := sums(tokens, make([]float32, rows*dim)); slices.Max(got) != 0 || slices.Min(got) != 0 {
+		t.Errorf("nothing adds up to %v", got)
+	}
+	for _, bad := range []float64{math.Inf(1), math.NaN()} {
+		dy[5] = float32(bad)
+		sum := 0.0
+		for _, x := range sums(tokens, dy) {
+			sum += float64(x)
+		}
+		if !math.IsNaN(sum) && !math.IsInf(sum, 0) {
+			t.Errorf("with %g in it the sum is %g", bad, sum)
 		}
 	}
 }

@@ -18,7 +18,7 @@ func (m Decoder) Residuals(w Weights, in Input) []*g.Node {
 // of float32 [N, D]. Entry 2i is the input of layer i, 2i+1 what its attention made of it.
 func (m Decoder) Sublayers(w Weights, in Input) []*g.Node {
 	ctx := m.newContext(in)
-	x, _ := embed(m.whole(Param{Role: Embedding}, w["embed"]), g.Reshape(in.Tokens, -1), m.embeddingScale())
+	x, _ := m.Numerics.embed(m.whole(Param{Role: Embedding}, w["embed"]), g.Reshape(in.Tokens, -1), m.embeddingScale())
 	stream := []*g.Node{x}
 	for i := range m.NumLayers {
 		x, _ = m.attention(i, w, x, ctx)

@@ -20,7 +20,7 @@ type Spread interface {
 func (m Decoder) Across(s Spread) Decoder {
 	if s != nil {
 		m.Spread, m.Numerics = s, m.Numerics.Decomposed()
-		m.Numerics.headsApart = s.SplitHeads()
+		m.Numerics.headsApart, m.Numerics.gpu = s.SplitHeads(), false
 	}
 	return m
 }

@@ -11,10 +11,10 @@ import (
 // inBlocks reports whether the gradient is formed in blocks of the vocabulary rather than in chunks of tokens. A chunk of tokens
 // touches the whole table, so its gradient [V, D] is there twice, as the sum so far and as what the chunk adds: that alone is a
 // quarter of the logits [N, V] where D is an eighth of N. A block of the vocabulary writes its rows of the gradient once, at the
-// price of computing the logits twice, a third more arithmetic for the output projection. One device only: on several each has
-// few of the tokens.
+// price of computing the logits twice, a third more arithmetic for the output projection. One CPU only: of several devices each has
+// few of the tokens, and a GPU has the memory.
 func (h Head) inBlocks(tokens, dim, vocab int) bool {
-	return h.Spread == nil && h.ChunkTokens <= 0 && 8*dim > tokens && 4*tokens*vocab > AutoChunkBytes
+	return h.Spread == nil && !h.Numerics.GPU() && h.ChunkTokens <= 0 && 8*dim > tokens && 4*tokens*vocab > AutoChunkBytes
 }
 
 // blockBytes bounds a block's float32 logits. Up to three arrays of the size exist at once: logits, probabilities, gradient.

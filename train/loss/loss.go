@@ -7,6 +7,7 @@ package loss
 import (
 	"pretrain/model"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	g "github.com/gomlx/gomlx/core/graph"
@@ -20,17 +21,27 @@ type Head struct {
 	// ZLoss weighs the squared log partition function, which keeps logits from drifting (PaLM 2204.02311, §5, uses
 	// 1e-4). 0: off.
 	ZLoss float64
-	// ChunkTokens is how many tokens' logits exist at once, on each part of a batch. 0: as many as fit in [AutoChunkBytes], or on
-	// one device where that takes less memory, all tokens' logits of a part of the vocabulary.
+	// ChunkTokens is how many tokens' logits exist at once, on each part of a batch. 0: as many as fit in [AutoChunkBytes], four times
+	// that on a GPU, or on one CPU where that takes less memory, all tokens' logits of a part of the vocabulary.
 	ChunkTokens int
 	// Spread is nil on one device. Among several a chunk takes as many tokens of each part of the batch, so that no token has
 	// to go to another device and all have work.
 	Spread model.Spread
 }
 
-// AutoChunkBytes bounds a chunk's float32 logits when no chunk size is given: large enough to keep a device busy, small
+// AutoChunkBytes bounds a chunk's float32 logits when no chunk size is given: large enough to keep a CPU busy, small
 // beside the activations of any model whose vocabulary makes chunks worth having.
 const AutoChunkBytes = 256 << 20
+
+// gpuChunkBytes is the same for a GPU: each chunk reads and writes the table's gradient, which it has to be worth.
+const gpuChunkBytes = 4 * AutoChunkBytes
+
+func (h Head) chunkBytes() int {
+	if h.Numerics.GPU() {
+		return gpuChunkBytes
+	}
+	return AutoChunkBytes
+}
 
 // Result is the loss of a batch and its gradient. All float32.
 type Result struct {
@@ -54,10 +65,11 @@ func (h Head) Loss(hidden, table, targets, weights *g.Node) Result {
 	if tokens, vocab := hidden.Shape().Dimensions[0], table.Shape().Dimensions[0]; h.inBlocks(tokens, hidden.Shape().Dimensions[1], vocab) {
 		return h.blocked(hidden, table, targets, weights, blockBytes/(4*tokens))
 	}
-	table = h.gather(h.Numerics.Narrow(table))
+	vocab := table.Shape().Dimensions[0]
+	table = h.align(h.gather(h.Numerics.Narrow(table)))
 	var dHidden []*g.Node
 	var dTable *g.Node // [D, V], or each part's own [P, D, V]
-	for start, size := range h.chunks(hidden.Shape().Dimensions[0]/h.parts(), table.Shape().Dimensions[0]) {
+	for start, size := range h.chunks(hidden.Shape().Dimensions[0]/h.parts(), vocab) {
 		part := func(x *g.Node) *g.Node { return h.slice(x, start, size) }
 		x, y, w := part(hidden), part(targets), part(weights)
 		if r.Loss != nil {
@@ -66,7 +78,7 @@ func (h Head) Loss(hidden, table, targets, weights *g.Node) Result {
 			b := g.OptimizationBarriers(x, y, w, r.Loss, dTable)
 			x, y, w, r.Loss, dTable = b[0], b[1], b[2], b[3], b[4]
 		}
-		c := h.chunk(x, table, y)
+		c := h.chunk(x, table, y, vocab)
 
 		r.Loss = plus(r.Loss, g.ReduceAllSum(g.Mul(w, c.nats())))
 		if h.ZLoss > 0 {
@@ -86,8 +98,21 @@ func (h Head) Loss(hidden, table, targets, weights *g.Node) Result {
 	} else {
 		r.DTable = g.Transpose(g.ReduceSum(dTable, 0), 0, 1) // not in halves, which would not fit the devices' parts
 	}
+	if r.DTable.Shape().Dimensions[0] > vocab {
+		r.DTable = g.SliceAxis(r.DTable, 0, g.AxisRange(0, vocab))
+	}
 	r.DHidden = h.join(dHidden)
 	return r
+}
+
+// align adds rows of zeros to a table [V, D] for a GPU, so that rows of logits, as operands and as results, begin at multiples of 16
+// bytes: tensor cores are fed by loads of that size. XLA itself only copies the operand that is contracted over V, in each chunk.
+func (h Head) align(table *g.Node) *g.Node {
+	missing := -table.Shape().Dimensions[0] & 7
+	if !h.Numerics.GPU() || h.Spread != nil || missing == 0 { // several devices have parts of the table
+		return table
+	}
+	return g.Pad(table, g.ScalarZero(table.Graph(), table.DType()), compute.PadAxis{End: missing})
 }
 
 // PerToken returns the cross-entropy of every token in nats, float32 [N], for evaluation.
@@ -102,10 +127,11 @@ func (h Head) Greedy(hidden, table, targets *g.Node) (nats, best *g.Node) {
 }
 
 func (h Head) perToken(hidden, table, targets *g.Node, greedy bool) (nats, best *g.Node) {
-	table, hidden = h.gather(h.Numerics.Narrow(table)), h.Numerics.Narrow(hidden)
+	vocab := table.Shape().Dimensions[0]
+	table, hidden = h.align(h.gather(h.Numerics.Narrow(table))), h.Numerics.Narrow(hidden)
 	var nodes, tops []*g.Node
-	for start, size := range h.chunks(hidden.Shape().Dimensions[0]/h.parts(), table.Shape().Dimensions[0]) {
-		c := h.chunk(h.slice(hidden, start, size), table, h.slice(targets, start, size))
+	for start, size := range h.chunks(hidden.Shape().Dimensions[0]/h.parts(), vocab) {
+		c := h.chunk(h.slice(hidden, start, size), table, h.slice(targets, start, size), vocab)
 		nodes = append(nodes, c.nats())
 		if greedy {
 			tops = append(tops, g.ArgMax(c.logits, -1, dtypes.Int32))
@@ -125,9 +151,14 @@ type chunk struct {
 
 func (c chunk) nats() *g.Node { return g.Sub(c.lse, c.target) }
 
-func (h Head) chunk(hidden, table, targets *g.Node) chunk {
+// chunk computes those of hidden states [C, D]; rows of the table from vocab on are none.
+func (h Head) chunk(hidden, table, targets *g.Node, vocab int) chunk {
 	c := chunk{hidden: hidden, targets: targets}
 	c.logits, c.capBack = h.logits(hidden, table)
+	if shape := c.logits.Shape(); shape.Dimensions[1] > vocab {
+		real := g.LessThan(g.Iota(hidden.Graph(), shapes.Make(dtypes.Int32, shape.Dimensions...), 1), g.Scalar(hidden.Graph(), dtypes.Int32, vocab))
+		c.logits = g.Where(real, c.logits, g.Infinity(hidden.Graph(), shape.DType, -1))
+	}
 	top := g.ReduceMax(c.logits, -1)
 	c.lse = g.Add(top, g.Log(g.ReduceSum(g.Exp(g.Sub(c.logits, g.ExpandAxes(top, -1))), -1)))
 	c.target = h.target(hidden, table, targets)
@@ -173,7 +204,7 @@ func (h Head) target(hidden, table, targets *g.Node) *g.Node {
 func (h Head) chunks(tokens, vocab int) func(yield func(start, size int) bool) {
 	most := h.ChunkTokens
 	if most <= 0 {
-		most = max(1, AutoChunkBytes/(4*vocab))
+		most = max(1, h.chunkBytes()/(4*vocab))
 	}
 	fewest := (tokens + most - 1) / most
 	size := (tokens + fewest - 1) / fewest

@@ -10,6 +10,7 @@ import (
 	"pretrain/internal/goldenfile"
 	"pretrain/model"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	g "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -42,14 +43,22 @@ func plain(h Head, hidden, table, targets, weights *g.Node) (loss, z *g.Node) {
 	return loss, g.MulScalar(g.ReduceAllSum(g.Mul(weights, g.Square(logZ))), h.ZLoss)
 }
 
+// gpu says of a CPU that it is a GPU: the program is that for one.
+type gpu struct{ compute.Backend }
+
+func (gpu) IsCPU() bool  { return false }
+func (gpu) IsCUDA() bool { return true }
+
 // TestLoss holds value and gradients, in chunks of tokens and blocks of the vocabulary of several sizes, against automatic differentiation of the definition.
 func TestLoss(t *testing.T) {
 	be := backendtest.CPU(t)
 	chunkings := []int{0, tokens, 6, 5, 1} // 5: chunks of 4
 	blocks := []int{vocab, 5}              // of the vocabulary; the last of 5 has 2
-	for _, h := range []Head{{}, {SoftCap: 2}, {ZLoss: 0.05}, {SoftCap: 3, ZLoss: 0.05}} {
-		t.Run(fmt.Sprintf("cap %g, z %g", h.SoftCap, h.ZLoss), func(t *testing.T) {
-			h.Numerics = model.NumericsFor(be, model.FP32)
+	for _, h := range []Head{{}, {SoftCap: 2}, {ZLoss: 0.05}, {SoftCap: 3, ZLoss: 0.05}, {SoftCap: 3, ZLoss: 0.05, Numerics: model.NumericsFor(gpu{be}, model.FP32)}} {
+		t.Run(fmt.Sprintf("cap %g, z %g, GPU %t", h.SoftCap, h.ZLoss, h.Numerics.GPU()), func(t *testing.T) {
+			if !h.Numerics.GPU() {
+				h.Numerics = model.NumericsFor(be, model.FP32)
+			}
 			exec := g.MustNewExec(be, func(in []*g.Node) []*g.Node {
 				loss, z := plain(h, in[0], in[1], in[2], in[3])
 				grads := g.Gradient(g.Add(loss, z), in[0], in[1])
@@ -143,11 +152,16 @@ func TestMaskedTokens(t *testing.T) {
 func TestPerToken(t *testing.T) {
 	be := backendtest.CPU(t)
 	h := Head{Numerics: model.NumericsFor(be, model.FP32), ChunkTokens: 5, SoftCap: 2}
+	onGPU := h
+	onGPU.Numerics = model.NumericsFor(gpu{be}, model.FP32)
 	exec := g.MustNewExec(be, func(in []*g.Node) []*g.Node {
 		loss, _ := plain(h, in[0], in[1], in[2], in[3])
+		nats, best := h.Greedy(in[0], in[1], in[2])
+		natsGPU, bestGPU := onGPU.Greedy(in[0], in[1], in[2])
 		return []*g.Node{
 			loss, g.ReduceAllSum(g.Mul(in[3], h.PerToken(in[0], in[1], in[2]))),
 			h.PerToken(g.ZerosLike(in[0]), in[1], in[2]),
+			nats, natsGPU, best, bestGPU,
 		}
 	})
 	defer exec.Finalize()
@@ -155,6 +169,9 @@ func TestPerToken(t *testing.T) {
 	want, got := tensors.ToScalar[float32](out[0]), tensors.ToScalar[float32](out[1])
 	if d := goldenfile.Distance([]float32{got}, []float32{want}); d > 1e-5 {
 		t.Errorf("per-token losses sum to %g, the loss is %g", got, want)
+	}
+	if d := goldenfile.Distance(tensors.MustCopyFlatData[float32](out[4]), tensors.MustCopyFlatData[float32](out[3])); d > 1e-5 || !out[5].Equal(out[6]) {
+		t.Errorf("as for a GPU losses differ by %g, the likeliest tokens are %v, not %v", d, out[6], out[5])
 	}
 	uniform := tensors.MustCopyFlatData[float32](out[2])
 	if len(uniform) != tokens {

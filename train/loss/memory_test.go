@@ -47,6 +47,7 @@ func TestInBlocks(t *testing.T) {
 		{Head{}, 32 * 4096, 2304, 122_753, false}, // the table is small beside so many tokens' logits
 		{Head{}, 4096, 1024, 4096, false},         // all logits at once are no burden
 		{Head{ChunkTokens: 512}, 4096, 2304, 122_753, false},
+		{Head{Numerics: model.NumericsFor(gpu{backendtest.CPU(t)}, model.BF16)}, 4096, 2304, 122_753, false},
 	} {
 		if got := c.head.inBlocks(c.tokens, c.dim, c.vocab); got != c.want {
 			t.Errorf("%+v: %v", c, got)
