@@ -31,7 +31,8 @@ STEPS = 12  # timed
 
 # In the order of their worth: a device may be there for some minutes only. A part's seconds are what it may take at most.
 PARTS = [
-    ("ours/1.2b", 150), ("train/2.4b", 240), ("jax/1.2b", 90), ("torch/1.2b", 120), ("ours/0.5b", 100), ("ours/0.1b", 80), ("resume/2.4b", 150),
+    ("doctor/0.1b", 60), ("ours/1.2b", 150), ("train/2.4b", 240), ("jax/1.2b", 90), ("torch/1.2b", 120), ("ours/0.5b", 100), ("ours/0.1b", 80),
+    ("deterministic/1.2b", 110), ("exact/0.1b", 150), ("resume/2.4b", 150),
     ("jax/0.5b", 80), ("torch/0.5b", 90), ("jax/2.4b", 100), ("torch/2.4b", 120), ("jax/0.1b", 60), ("torch/0.1b", 80),
     ("memory/0.5b", 80), ("documents/0.5b", 100), ("remat-layer/0.5b", 80), ("decomposed/0.5b", 90), ("decomposed-attention/0.5b", 90),
 ]
@@ -89,7 +90,7 @@ class Bench:
         self.a, self.gpu = a, GPU()
         self.out = pathlib.Path(a.out).resolve()
         self.out.mkdir(parents=True, exist_ok=True)
-        self.work = self.out / "work"
+        self.work = HERE / "work"  # not among the results: checkpoints of 33 GB
         self.deadline = time.monotonic() + 60 * a.minutes
         self.shapes = shapes.SMOKE if a.smoke else shapes.SHAPES
         self.steps, self.warmup = (3, 1) if a.smoke else (STEPS, WARMUP)
@@ -128,21 +129,36 @@ class Bench:
             except Exception as e:  # one part's failure must not take the others with it
                 part = {"error": f"{type(e).__name__}: {e}"}
             part["wall_seconds"] = round(time.monotonic() - began, 1)
+            if "error" in part:
+                self.keep_log(name)
             self.results["parts"][name] = part
             self.save()
             print("   ", json.dumps({k: v for k, v in part.items() if k not in ("losses", "step_seconds")}), flush=True)
         self.save()
         print(report.table(self.results, self.shapes))
 
+    def keep_log(self, name):
+        """Adds the end of the last program's output to errors.txt: what is in the table is cut."""
+        log = max(self.work.glob("*/log"), key=lambda p: p.stat().st_mtime, default=None)
+        if log:
+            with open(self.out / "errors.txt", "a") as f:
+                f.write(f"===== {name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-200:])[-50000:] + "\n")
+
     def part(self, kind, size, limit):
         sequences, remat = shapes.batch(size, self.gpu.memory_gb)
         sequences = 2 if self.a.smoke else sequences
         if kind in ("jax", "torch"):
             return self.peer(kind, size, sequences, remat, limit)
+        if kind == "doctor":
+            return self.doctor(limit)
+        if kind == "exact":
+            return self.exact(limit)
+        if kind == "deterministic":
+            return self.ours(size, sequences, remat, limit, options="deterministic")
         if kind == "documents":
             return self.ours(size, sequences, "layer", limit, ["model.document_mask=true"])
         if kind == "memory":
-            return self.ours(size, sequences, remat, limit, allocator="allocator=cuda_async")
+            return self.ours(size, sequences, remat, limit, options="allocator=cuda_async", watch=True)
         if kind in ("decomposed", "decomposed-attention"):  # cuDNN's attention keeps nothing that remat: attention could save
             return self.ours(size, sequences, "attention" if kind.endswith("attention") else "layer", limit, ["train.attention=decomposed"])
         if kind == "remat-layer":
@@ -151,22 +167,45 @@ class Bench:
             return self.train(size, sequences, remat, limit, kind == "resume")
         return self.ours(size, sequences, remat, limit)
 
-    def sets(self, size, sequences, remat, steps):
-        s = self.shapes[size]
+    def sets(self, s, sequences, remat, steps):
         tokens = sequences * s.seq_len
         values = {
-            "name": f"gpu-{size}", "batch.tokens": f"{tokens}tok", "batch.micro_batch": sequences, "train.tokens": f"{steps * tokens}tok", "train.remat": remat,
+            "name": "gpu-bench", "batch.tokens": f"{tokens}tok", "batch.micro_batch": sequences, "train.tokens": f"{steps * tokens}tok", "train.remat": remat,
             "model.d_model": s.d_model, "model.d_ff": s.d_ff, "model.num_layers": s.num_layers, "model.num_heads": s.num_heads,
             "model.num_kv_heads": s.num_kv_heads, "model.head_dim": s.head_dim, "model.vocab_size": s.vocab_size, "model.max_seq_len": s.seq_len,
         }
         return [f"{k}={v}" for k, v in values.items()]
 
-    def ours(self, size, sequences, remat, limit, more=(), allocator=None):
+    def doctor(self, limit):
+        """Does the backend open, compute, and run the attention kernel with the right numbers?"""
+        run = self.fresh()
+        self.process([BINARY, "doctor", "--json", "--backend", self.a.backend], self.environment(run), run / "log", limit, lambda: False)
+        text = (run / "log").read_text(errors="replace")
+        report = json.loads(text[text.index("{") : text.rindex("}") + 1])
+        problems = [f"{p['what']}: {p['mend']}" for p in report["problems"] if not p["optional"]]
+        if problems:
+            return {"error": " / ".join(problems), "report": report}
+        return {"note": f"opens in {report['open_seconds']:.1f} s, computes as it should", "report": report}
+
+    def exact(self, limit):
+        """A small model, killed and resumed: does it end in the same bits as one that was not?"""
+        run, s = self.fresh(), self.shapes["0.1b"] if self.a.smoke else shapes.SMALL
+        steps = 24
+        sets = self.sets(s, 8, "none", steps) + ["checkpoint.every=8 steps", "checkpoint.keep=2"]
+        args = [BINARY, "verify-resume", "--short", "--json", "--dir", str(run / "runs"), "--backend", self.backend("deterministic,preallocate=false"), "--config", str(HERE / "base.yaml")]
+        part = self.process(args + [x for v in sets for x in ("--set", v)], self.environment(run), run / "log", limit, lambda: False)
+        found = [l for l in (run / "log").read_text(errors="replace").splitlines() if l.startswith('  "difference"')]
+        if not found:
+            return {**part, "error": "not ended: " + part.get("cut_short", "see errors.txt")}
+        difference = json.loads("{" + found[0].strip().rstrip(",") + "}")["difference"]
+        return {**part, "error": f"resumed, it differs: {difference}"} if difference else {**part, "note": f"{steps} steps, killed 5 times: the same bits"}
+
+    def ours(self, size, sequences, remat, limit, more=(), options=None, watch=False):
         """A run of the program, ended as soon as it has made its steps: what comes after the last is not measured."""
         run = self.fresh()
         steps = 1 + self.warmup + self.steps
-        args = ["--config", str(HERE / "base.yaml")] + [x for s in [*self.sets(size, sequences, remat, 1000), *more] for x in ("--set", s)]
-        part = self.pretrain(run, args, limit, until=steps, allocator=allocator)
+        args = ["--config", str(HERE / "base.yaml")] + [x for s in [*self.sets(self.shapes[size], sequences, remat, 1000), *more] for x in ("--set", s)]
+        part = self.pretrain(run, args, limit, until=steps, options=options, watch=watch)
         return {"sequences": sequences, "remat": remat, **part}
 
     def train(self, size, sequences, remat, limit, resume):
@@ -177,7 +216,7 @@ class Bench:
         elif not (run / "run" / "checkpoints").exists():
             return {"error": "there is no run to resume: train/2.4b did not end"}
         steps = first + 4 if resume else first
-        args = ["--config", str(HERE / "2b.yaml")] + [x for s in self.sets(size, sequences, remat, steps) for x in ("--set", s)]
+        args = ["--config", str(HERE / "2b.yaml")] + [x for s in self.sets(self.shapes[size], sequences, remat, steps) for x in ("--set", s)]
         part = self.pretrain(run, args, limit, skip=first if resume else 0)
         part |= {"sequences": sequences, "remat": remat, "ended": part.pop("exit") == 0, "steps_in_all": steps}
         if resume:
@@ -191,17 +230,26 @@ class Bench:
         run.mkdir(parents=True)
         return run
 
-    def pretrain(self, run, args, limit, until=None, skip=0, allocator=None):
+    def backend(self, options=None):
+        # Memory is taken beforehand, as JAX does: growing, the allocator takes up to twice what is needed. How much is in use can then not
+        # be seen from outside, so one part has an allocator that takes what it needs.
+        if not self.gpu.name:
+            return self.a.backend
+        memory = "preallocate=true,memory_fraction=0.92"
+        return ",".join([self.a.backend, *([options] if options else []), *([] if options and "allocat" in options else [memory])])
+
+    def environment(self, run):
+        # What XLA found to be fast is kept with the run: a part begins knowing nothing.
+        return {"PRETRAIN_CACHE": str(run / "cache")}
+
+    def pretrain(self, run, args, limit, until=None, skip=0, options=None, watch=False):
         dump = run / "hlo"
         shutil.rmtree(dump, ignore_errors=True)
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=train_step"
-        # Memory is taken beforehand, as JAX does: growing, the allocator takes up to twice what is needed. How much is in use can then not
-        # be seen from outside, so one part has an allocator that takes what it needs.
-        options = f",{allocator or 'preallocate=true,memory_fraction=0.92'}" if self.gpu.name else ""
-        args = [BINARY, "--backend", self.a.backend + options, "--run-dir", str(run / "run"), *args]
+        args = [BINARY, "--backend", self.backend(options), "--run-dir", str(run / "run"), *args]
         metrics = run / "run" / "metrics.jsonl"
         more = lambda: [r for r in json_lines(metrics) if r["step"] >= skip]
-        part = self.process(args, {"XLA_FLAGS": flags.strip()}, run / "log", limit, lambda: until is not None and len(more()) >= until, watch=allocator is not None)
+        part = self.process(args, self.environment(run) | {"XLA_FLAGS": flags.strip()}, run / "log", limit, lambda: until is not None and len(more()) >= until, watch=watch)
         records = more()
         return {**part, **self.summary([r["step_ms"] / 1e3 for r in records], [r["loss"] for r in records], records[0]["batch_tokens"] if records else 0, run / "log"), **hlo.read(dump)}
 

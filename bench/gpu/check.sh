@@ -19,6 +19,9 @@ parts = json.load(open(sys.argv[1]))["parts"]
 assert list(parts) == [name for name, _ in bench.PARTS], list(parts)
 for name, part in parts.items():
     kind, size = name.split("/")
+    if kind in ("doctor", "exact"):
+        assert part["note"] and "error" not in part, (name, part)
+        continue
     assert part["timed_steps"] >= 1 and "error" not in part and "cut_short" not in part, (name, part)
     if kind not in ("jax", "torch"):
         # On the CPU no product is of cuBLAS, but all that XLA left as such are of bfloat16.

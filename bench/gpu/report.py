@@ -14,8 +14,8 @@ def products(part):
 
 def row(name, part, shape, peak):
     program = part.get("peer", "pretrain")
-    if "error" in part:
-        return [name, program if "peer" in part else "", *[""] * 12, part["error"].replace("|", "/").replace("\n", " ")[:160]]
+    if said := part.get("error", part.get("note")):
+        return [name, program if "peer" in part else "", *[""] * 12, said.replace("|", "/").replace("\n", " ")[:160]]
     rate, flops = part["tokens_per_second"], shape.flops()
     mfu = rate * sum(flops.values()) / peak if peak else None
     attention = ", ".join(f"{n} {t.removeprefix('__cudnn$')}" for t, n in part.get("cudnn_attention", {}).items())

@@ -33,6 +33,7 @@ SHAPES = {
     "1.2b": Shape(1536, 3840, 52, 24, 8, 64, 73440, 4096),
     "2.4b": Shape(2304, 5760, 40, 36, 36, 64, 122753, 4096),
 }
+SMALL = Shape(512, 1280, 2, 8, 8, 64, 32768, 1024)  # for what is to be quick
 SMOKE = {name: Shape(64, 160, layers, 4, kv, 16, 32768, 64) for name, layers, kv in (("0.1b", 1, 4), ("0.5b", 2, 4), ("1.2b", 2, 2), ("2.4b", 3, 4))}
 
 # Sequences at once and what is recomputed, on a GPU of 80 GB, by the compiled memory of docs/performance.md ("Compiled for a GPU that is

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"pretrain/internal/backend/memory"
@@ -19,9 +20,15 @@ type memoryError struct {
 func (e memoryError) Error() string { return e.text }
 func (e memoryError) Unwrap() error { return e.err }
 
-// mendMemory turns a backend's error that memory ran out into one that says what to do; others it returns as they are.
-func (j *job) mendMemory(err error) error {
+var aboutCuDNN = regexp.MustCompile(`(?i)cudnn|fmha`)
+
+// mend turns a backend's error that memory ran out, or that cuDNN does not do it, into one that says what to do; others it returns
+// as they are.
+func (j *job) mend(err error) error {
 	asked, yes := memory.OutOfMemory(err)
+	if !yes && aboutCuDNN.MatchString(fmt.Sprint(err)) {
+		return fmt.Errorf("%w: `pretrain doctor` tries cuDNN's attention by itself; --set train.attention=decomposed does without it", err)
+	}
 	if !yes || j.decoder.NumLayers == 0 { // nothing was built yet
 		return err
 	}
@@ -48,8 +55,10 @@ func (j *job) mendMemory(err error) error {
 	default:
 		fmt.Fprintf(&b, "\n  --set train.remat=%s    keep the input of each layer only (%s now): a third more time", model.RematLayer, now)
 	}
-	if int64(c.Run.Loss.ChunkTokens)*int64(j.decoder.VocabSize)*4 > loss.AutoChunkBytes {
-		fmt.Fprintf(&b, "\n  --set loss.chunk_tokens=0    fewer logits at once (those of %d tokens now)", c.Run.Loss.ChunkTokens)
+	if now := c.Run.Loss.ChunkTokens; j.decoder.Numerics.GPU() && (now == 0 || now > 512) {
+		b.WriteString("\n  --set loss.chunk_tokens=512    fewer logits at once")
+	} else if int64(now)*int64(j.decoder.VocabSize)*4 > loss.AutoChunkBytes {
+		fmt.Fprintf(&b, "\n  --set loss.chunk_tokens=0    fewer logits at once (those of %d tokens now)", now)
 	}
 	b.WriteString("\n  a smaller model.max_seq_len, model.num_layers or model.d_model; an optimizer.kind with less state (lion, muon, sgd)")
 	if free := d.MemoryBytes - state; d.MemoryBytes > 0 && free < 0 {

@@ -67,7 +67,7 @@ func planMemory(r *configs.Resolved, spec, device string, stderr io.Writer) (*me
 			return fail(usageError{fmt.Errorf("--device: %w", err)})
 		}
 	}
-	be, info, err := backend.Open(spec, backend.Options{})
+	be, info, err := openBackend(spec, r.Run.Train.Precision, backend.Options{})
 	if err != nil {
 		return fail(err)
 	}

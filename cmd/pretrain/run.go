@@ -107,7 +107,7 @@ func trainRun(ctx context.Context, draft *configs.Draft, o trainOptions, stdout,
 	start := time.Now()
 	j := &job{draft: draft, options: o, stdout: stdout, log: stderr, console: metrics.NewConsole(stderr)}
 	defer func() {
-		err = j.mendMemory(err)
+		err = j.mend(err)
 		closing := j.close()
 		if errors.Is(err, checkpoint.ErrGaveUp) { // closing says it again
 			err = fmt.Errorf("%w\nmake room, or mend the disk, and give the same command again: what was saved before is whole, and the run goes on from it", err)
@@ -204,7 +204,7 @@ func (j *job) openLog() error {
 func (j *job) build(ctx context.Context, store *checkpoint.Store, saved *checkpoint.State) error {
 	r := j.config
 	var err error
-	if j.backend, j.device, err = backend.Open(j.options.backend, backend.Options{Verbose: j.options.verbose}); err != nil {
+	if j.backend, j.device, err = openBackend(j.options.backend, r.Run.Train.Precision, backend.Options{Verbose: j.options.verbose, Preallocate: true}); err != nil {
 		return err
 	}
 	j.onClose(func() error { j.backend.Finalize(); return nil })

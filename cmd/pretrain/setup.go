@@ -9,6 +9,7 @@ import (
 
 	"pretrain/internal/backend"
 	"pretrain/internal/plugin"
+	"pretrain/model"
 	"pretrain/tokenizer/hf"
 
 	"github.com/spf13/cobra"
@@ -57,7 +58,7 @@ func newDoctor(stdout io.Writer) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			report := backend.Doctor(cmd.Context(), backend.DoctorOptions{Backend: spec, Dirs: []string{cache, wd}, Tokenizers: tokenizersVersion})
+			report := backend.Doctor(cmd.Context(), backend.DoctorOptions{Backend: spec, Open: backend.Options{Cache: cache}, Check: model.CheckFusedAttention, Dirs: []string{cache, wd}, Tokenizers: tokenizersVersion})
 			if asJSON {
 				err = printJSON(stdout, report)
 			} else {

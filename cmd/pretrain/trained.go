@@ -143,11 +143,11 @@ type onDevice struct {
 func (t *trained) open(spec string, precision model.Precision, o backend.Options) (*onDevice, error) {
 	d := &onDevice{trained: t}
 	var err error
-	if d.Backend, d.Device, err = backend.Open(spec, o); err != nil {
-		return nil, err
-	}
 	if precision == "" {
 		precision = t.Config.Run.Train.Precision
+	}
+	if d.Backend, d.Device, err = openBackend(spec, precision, o); err != nil {
+		return nil, err
 	}
 	d.Decoder = model.Decoder{Config: t.Config.Run.Model, Numerics: numericsFor(d.Backend, precision, t.Config.Run.Train.Attention)}
 	if d.Weights, err = t.weights(d.Backend); err != nil {
@@ -155,6 +155,16 @@ func (t *trained) open(spec string, precision model.Precision, o backend.Options
 		return nil, err
 	}
 	return d, nil
+}
+
+// openBackend opens a backend for products of that precision.
+func openBackend(spec string, precision model.Precision, o backend.Options) (compute.Backend, backend.Info, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, backend.Info{}, err
+	}
+	o.Cache, o.Float32 = cache, precision == model.FP32
+	return backend.Open(spec, o)
 }
 
 // numericsFor is how a backend computes, with the attention that a configuration asks for.

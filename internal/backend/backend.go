@@ -14,12 +14,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/go-xla/compute/xla"
 	"github.com/gomlx/go-xla/pjrt"
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
 	"pretrain/internal/plugin"
@@ -39,6 +41,14 @@ type Options struct {
 	Threads int
 	// Verbose lets XLA write its log to stderr.
 	Verbose bool
+	// Cache is a folder in which XLA keeps which GPU kernels it measured to be the fastest, so that another process starts sooner and
+	// computes with the same ones. "": none.
+	Cache string
+	// Preallocate takes a GPU's memory at once, as a run that is to fill it wants: growing, XLA's allocator cuts it into pieces, none of
+	// which may be large enough for what a step needs in one.
+	Preallocate bool
+	// Float32 has products of float32 operands computed in float32 on a GPU, which otherwise rounds them to TF32's 10 bits.
+	Float32 bool
 	// PeakFLOPS is the peak of one device in floating-point operations a second, for MFU, where the user knows better than
 	// the table. 0 means the environment's PRETRAIN_PEAK_FLOPS, else the table; see Device.PeakFLOPS.
 	PeakFLOPS float64
@@ -77,7 +87,8 @@ func (p Problem) String() string { return p.What + ": " + p.Mend }
 //	xla:/path/plugin.so    XLA, with this plugin
 //	go                     GoMLX's pure-Go backend: no plugin, about 12 times slower than XLA on a CPU
 //
-// Options follow commas: devices=4, which makes a CPU appear as four, or go-xla's, as in "cuda,preallocate=true,memory_fraction=0.9".
+// Options follow commas: devices=4, which makes a CPU appear as four; deterministic, which has a GPU compute the same bits each time;
+// or go-xla's, as in "cuda,preallocate=true,memory_fraction=0.9".
 // Only auto falls back, and only from an absent plugin or a broken CPU one: a GPU that does not open is an error,
 // not a slow run. The caller finalises the backend, once; its buffers and programs end with it.
 //
@@ -212,8 +223,11 @@ func openXLA(sp spec, p plugin.Plugin, o Options) (compute.Backend, Info, error)
 	if _, err := os.Stat(p.Path); err != nil {
 		return fail(fmt.Errorf("%w: check the path, or leave it out and %s", err, mendSetup(sp.platform)))
 	}
+	if nvrtc := p.NVRTC(); nvrtc != "" {
+		preload(nvrtc)
+	}
 	xla.EnableAutoInstall(false)
-	if err := setEnvironment(sp.platform, p, o); err != nil {
+	if err := setEnvironment(sp, p, o); err != nil {
 		return fail(err)
 	}
 	options := pjrt.NamedValuesMap{}
@@ -229,6 +243,9 @@ func openXLA(sp spec, p plugin.Plugin, o Options) (compute.Backend, Info, error)
 			return fail(fmt.Errorf("devices=%d is for the CPU, to make virtual ones: use --backend cpu", o.VirtualDevices))
 		}
 	}
+	if sp.platform == platformCUDA {
+		sp.options += cudaDefaults(sp.options, o)
+	}
 	if !o.Verbose {
 		// Go-xla logs what it returns as an error too.
 		defer klog.CaptureState().Restore()
@@ -237,7 +254,10 @@ func openXLA(sp spec, p plugin.Plugin, o Options) (compute.Backend, Info, error)
 	}
 	be, err := xla.NewWithOptions(p.Path+sp.options, options)
 	if err != nil {
-		return fail(firstLine(err))
+		if err = firstLine(err); strings.Contains(err.Error(), "No visible GPU") {
+			err = fmt.Errorf("%w The driver shows none to this process: see nvidia-smi, and CUDA_VISIBLE_DEVICES, which can hide them", err)
+		}
+		return fail(err)
 	}
 	info := Info{
 		Spec:          "xla:" + p.Path + sp.options,
@@ -247,6 +267,9 @@ func openXLA(sp spec, p plugin.Plugin, o Options) (compute.Backend, Info, error)
 	}
 	if n := options["cpu_device_count"]; n != nil {
 		info.Spec += fmt.Sprintf(",devices=%d", n)
+	}
+	if sp.deterministic {
+		info.Spec += ",deterministic"
 	}
 	loaded, err := pjrt.GetPlugin(p.Path) // cached: the one just loaded
 	if err != nil {
@@ -261,14 +284,36 @@ func openXLA(sp spec, p plugin.Plugin, o Options) (compute.Backend, Info, error)
 	return be, info, nil
 }
 
+// memoryShare of a GPU's memory is XLA's to give to programs. Its own default is 0.75, of which usableShare would be too much; the rest
+// is for CUDA's context, the libraries and the programs' CUDA graphs.
+const memoryShare = 0.92
+
+// cudaDefaults are go-xla's options for CUDA that the user has not given.
+func cudaDefaults(given string, o Options) string {
+	var more string
+	add := func(unless, option string) {
+		if !strings.Contains(given, unless) {
+			more += "," + option
+		}
+	}
+	add("memory_fraction", fmt.Sprintf("memory_fraction=%g", memoryShare))
+	if o.Preallocate {
+		add("alloca", "preallocate=true") // preallocate=…, or allocator=… of another kind
+	}
+	if o.Float32 {
+		add("tf32", "tf32=false")
+	}
+	return more
+}
+
 // setEnvironment sets what XLA and go-xla read from the environment when a plugin is loaded or a client made.
-func setEnvironment(platform platform, p plugin.Plugin, o Options) error {
+func setEnvironment(sp spec, p plugin.Plugin, o Options) error {
 	set := map[string]string{}
 	// Go-xla sets 3, fatal errors only, at its start.
 	if o.Verbose {
 		set["TF_CPP_MIN_LOG_LEVEL"] = "0"
 	}
-	switch platform {
+	switch sp.platform {
 	case platformCPU:
 		if n := threads(o); n > 0 {
 			set["PJRT_NPROC"] = fmt.Sprint(n)
@@ -276,10 +321,7 @@ func setEnvironment(platform platform, p plugin.Plugin, o Options) error {
 	case platformCUDA:
 		// Go-xla would look for NVIDIA's libraries one level above the plugin, where pip puts them two, and warn.
 		set["GOPJRT_CUDA_CHECKS"] = "0"
-		flags := os.Getenv("XLA_FLAGS")
-		if dir := p.CUDADataDir(); dir != "" && !strings.Contains(flags, "--xla_gpu_cuda_data_dir") {
-			set["XLA_FLAGS"] = strings.TrimSpace(flags + " --xla_gpu_cuda_data_dir=" + dir)
-		}
+		set["XLA_FLAGS"] = gpuFlags(os.Getenv("XLA_FLAGS"), sp, p, o)
 	}
 	for key, value := range set {
 		if err := os.Setenv(key, value); err != nil {
@@ -287,6 +329,25 @@ func setEnvironment(platform platform, p plugin.Plugin, o Options) error {
 		}
 	}
 	return nil
+}
+
+// gpuFlags adds to XLA's flags those for a GPU that the user has not set. XLA aborts the process over a flag that it does not know:
+// these have been there since 2024.
+func gpuFlags(flags string, sp spec, p plugin.Plugin, o Options) string {
+	add := func(name, value string) {
+		if value != "" && !strings.Contains(flags, name+"=") {
+			flags = strings.TrimSpace(flags + " " + name + "=" + value)
+		}
+	}
+	add("--xla_gpu_cuda_data_dir", p.CUDADataDir())
+	// XLA fails to compile where it cannot write there.
+	if dir := filepath.Join(o.Cache, "xla"); o.Cache != "" && os.MkdirAll(dir, 0o755) == nil && unix.Access(dir, unix.W_OK) == nil {
+		add("--xla_gpu_per_fusion_autotune_cache_dir", dir)
+	}
+	if sp.deterministic {
+		add("--xla_gpu_exclude_nondeterministic_ops", "true")
+	}
+	return flags
 }
 
 // firstLine cuts an error of the C++ side, which can go on with a page of its stack, after the first line.

@@ -139,6 +139,8 @@ func TestOpenWithoutPlugin(t *testing.T) {
 		"xla:relative/plugin.so":     "xla:/absolute/path",
 		"go,devices=3":               "one device",
 		"xla:/x/cuda.so,nosuch=true": "nosuch",
+		"cpu,deterministic":          "deterministic for cuda",
+		"cuda,deterministic=maybe":   "deterministic for cuda",
 	} {
 		if _, _, err := Open(spec, empty); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: error %v, want one line with %q", spec, err, want)
@@ -181,7 +183,7 @@ func TestOpenReadsTheEnvironment(t *testing.T) {
 		t.Errorf("PJRT_NPROC=%s, want %s", got, want)
 	}
 	t.Setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-	if err := setEnvironment(platformCPU, plugin.Plugin{}, Options{Verbose: true, Threads: 3}); err != nil {
+	if err := setEnvironment(spec{platform: platformCPU}, plugin.Plugin{}, Options{Verbose: true, Threads: 3}); err != nil {
 		t.Fatal(err)
 	}
 	if os.Getenv("TF_CPP_MIN_LOG_LEVEL") != "0" || os.Getenv("PJRT_NPROC") != "3" {
@@ -217,8 +219,34 @@ func TestGPUWithoutPlugin(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "--backend cpu") {
 		t.Errorf("error %v", err)
 	}
-	if want := "--xla_dump_to=x --xla_gpu_cuda_data_dir=" + filepath.Dir(filepath.Dir(ptxas)); os.Getenv("XLA_FLAGS") != want || os.Getenv("GOPJRT_CUDA_CHECKS") != "0" {
+	want := "--xla_dump_to=x --xla_gpu_cuda_data_dir=" + filepath.Dir(filepath.Dir(ptxas))
+	if os.Getenv("XLA_FLAGS") != want || os.Getenv("GOPJRT_CUDA_CHECKS") != "0" {
 		t.Errorf("XLA_FLAGS=%s, want %s", os.Getenv("XLA_FLAGS"), want)
+	}
+	cache := t.TempDir()
+	for range 2 { // what is there already is not set again
+		_, _, err = Open("cuda,deterministic", Options{Library: empty, Cache: cache})
+		want := want + " --xla_gpu_per_fusion_autotune_cache_dir=" + filepath.Join(cache, "xla") + " --xla_gpu_exclude_nondeterministic_ops=true"
+		if err == nil || os.Getenv("XLA_FLAGS") != want {
+			t.Errorf("%v; XLA_FLAGS=%s, want %s", err, os.Getenv("XLA_FLAGS"), want)
+		}
+	}
+}
+
+func TestCUDADefaults(t *testing.T) {
+	for _, c := range []struct {
+		given string
+		o     Options
+		want  string
+	}{
+		{"", Options{}, ",memory_fraction=0.92"},
+		{"", Options{Preallocate: true, Float32: true}, ",memory_fraction=0.92,preallocate=true,tf32=false"},
+		{",nopreallocate,memory_fraction=0.5,tf32", Options{Preallocate: true, Float32: true}, ""},
+		{",allocator=cuda_async", Options{Preallocate: true}, ",memory_fraction=0.92"},
+	} {
+		if got := cudaDefaults(c.given, c.o); got != c.want {
+			t.Errorf("%q, %+v: %q, want %q", c.given, c.o, got, c.want)
+		}
 	}
 }
 

@@ -29,6 +29,8 @@ type DoctorOptions struct {
 	// Dirs are the folders that the program writes to, caches for one; the plugins' is looked at in any case. One that
 	// does not exist counts by its nearest existing parent.
 	Dirs []string
+	// Check tries what the program does on an open backend beyond a plain product: the attention kernel, if it has one. nil: nothing.
+	Check func(compute.Backend) error
 	// Tokenizers returns the version of the linked tokenizers library; nil where none is linked.
 	Tokenizers func() (string, error)
 }
@@ -190,6 +192,13 @@ func (r *Report) checkBackend(o DoctorOptions) {
 	r.ComputeSeconds = time.Since(start).Seconds()
 	if err != nil {
 		r.add(fmt.Sprintf("backend %s: %v", info.Spec, err), "remove the plugin and run `pretrain setup`, or use --backend go", false)
+		return
+	}
+	if o.Check == nil {
+		return
+	}
+	if err := o.Check(be); err != nil {
+		r.add(fmt.Sprintf("backend %s: %v", info.Spec, firstLine(err)), "set train.attention: decomposed", false)
 	}
 }
 

@@ -27,6 +27,8 @@ type spec struct {
 	path     string // the plugin's, where the string gives it
 	options  string // ",key=value…" for go-xla, or ""
 	devices  int    // virtual devices of a CPU, 0 where not given
+
+	deterministic bool // of a GPU: only kernels that compute the same bits each time
 }
 
 // parseSpec reads the grammar of Open's spec.
@@ -59,10 +61,12 @@ func parseSpec(s string) (spec, error) {
 				return spec{}, fmt.Errorf("backend %q: devices=%s: want a number of devices, 1 or more", s, value)
 			}
 			sp.devices = n
+		case key == "deterministic" && sp.platform == platformCUDA && slices.Contains([]string{"", "true", "false"}, value):
+			sp.deterministic = value != "false"
 		case sp.platform == platformAuto || sp.platform == platformGo:
 			return spec{}, fmt.Errorf("backend %q: option %s has no meaning for %s: name the device, as in cuda,%s", s, key, sp.platform, option)
 		case !slices.Contains(xlaOptions, strings.TrimPrefix(key, "no")):
-			return spec{}, fmt.Errorf("backend %q: option %q is unknown: go-xla has %s, and devices", s, key, strings.Join(xlaOptions, ", "))
+			return spec{}, fmt.Errorf("backend %q: option %q is unknown: go-xla has %s; and there are devices for the CPU and deterministic for cuda", s, key, strings.Join(xlaOptions, ", "))
 		default:
 			sp.options += "," + option
 		}

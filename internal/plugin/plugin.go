@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -51,18 +52,48 @@ type Plugin struct {
 	Version string `json:"version,omitempty"`
 }
 
-// CUDADataDir returns the folder with NVIDIA's ptxas and libdevice that belongs to a CUDA plugin, or "" where the
-// plugin came without them and XLA has to find the system's own.
+// CUDADataDir returns the folder with NVIDIA's ptxas and libdevice that belongs to a CUDA plugin, else that of the nvcc on PATH, or
+// "" where there is neither and XLA has to look for itself.
 func (p Plugin) CUDADataDir() string {
 	if p.Kind == CPU {
 		return ""
 	}
-	up := filepath.Dir(filepath.Dir(p.Path)) // …/jax_plugins for pip's layout, …/go-xla for go-xla's
-	for _, nvidia := range []string{filepath.Join(filepath.Dir(up), "nvidia"), filepath.Join(up, "nvidia")} {
+	var dirs []string
+	for _, nvidia := range p.nvidia() {
 		for _, sub := range []string{"cu13", "cuda_nvcc", ""} {
-			dir := filepath.Join(nvidia, sub)
-			if isFile(filepath.Join(dir, "bin", "ptxas")) || isFile(filepath.Join(dir, "nvvm", "libdevice", "libdevice.10.bc")) {
-				return dir
+			dirs = append(dirs, filepath.Join(nvidia, sub))
+		}
+	}
+	if nvcc, err := exec.LookPath("nvcc"); err == nil {
+		if nvcc, err = filepath.EvalSymlinks(nvcc); err == nil {
+			dirs = append(dirs, filepath.Dir(filepath.Dir(nvcc)))
+		}
+	}
+	for _, dir := range dirs {
+		if isFile(filepath.Join(dir, "bin", "ptxas")) || isFile(filepath.Join(dir, "nvvm", "libdevice", "libdevice.10.bc")) {
+			return dir
+		}
+	}
+	return ""
+}
+
+// nvidia are the folders where NVIDIA's libraries would be that belong to a CUDA plugin.
+func (p Plugin) nvidia() []string {
+	up := filepath.Dir(filepath.Dir(p.Path)) // …/jax_plugins for pip's layout, …/go-xla for go-xla's
+	return []string{filepath.Join(filepath.Dir(up), "nvidia"), filepath.Join(up, "nvidia")}
+}
+
+// NVRTC returns NVIDIA's run-time compiler that belongs to a CUDA plugin, or "". CuDNN looks for it by itself, but not always where pip
+// puts it (so JAX loads it before).
+func (p Plugin) NVRTC() string {
+	if p.Kind == CPU {
+		return ""
+	}
+	for _, nvidia := range p.nvidia() {
+		for _, sub := range []string{"cu13", "cuda_nvrtc"} {
+			found, err := fs.Glob(os.DirFS(filepath.Join(nvidia, sub, "lib")), "libnvrtc.so.1[0-9]")
+			if err == nil && len(found) > 0 {
+				return filepath.Join(nvidia, sub, "lib", found[0])
 			}
 		}
 	}

@@ -355,8 +355,21 @@ func TestFind(t *testing.T) {
 	}
 
 	p, _ := lib.Find(CUDA13)
-	if dir := p.CUDADataDir(); dir != "" {
-		t.Errorf("data dir %q without ptxas", dir)
+	t.Setenv("PATH", "")
+	if dir := p.CUDADataDir(); dir != "" || p.NVRTC() != "" {
+		t.Errorf("data dir %q without ptxas, NVRTC %q", dir, p.NVRTC())
+	}
+	write(0, second, "cuda-13.0", "nvvm", "libdevice", "libdevice.10.bc")
+	if err := os.Chmod(write(0, second, "cuda-13.0", "bin", "nvcc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", filepath.Join(second, "cuda-13.0", "bin"))
+	if dir := p.CUDADataDir(); dir != filepath.Join(second, "cuda-13.0") {
+		t.Errorf("data dir %q, not that of nvcc", dir)
+	}
+	nvrtc := write(0, first, "cuda13", "nvidia", "cu13", "lib", "libnvrtc.so.13")
+	if p.NVRTC() != nvrtc {
+		t.Errorf("NVRTC %q, want %s", p.NVRTC(), nvrtc)
 	}
 	write(0, first, "cuda13", "nvidia", "cu13", "bin", "ptxas")
 	if dir := p.CUDADataDir(); dir != filepath.Join(first, "cuda13", "nvidia", "cu13") {
