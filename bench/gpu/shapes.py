@@ -37,12 +37,12 @@ SMALL = Shape(512, 1280, 2, 8, 8, 64, 32768, 1024)  # for what is to be quick
 SMOKE = {name: Shape(64, 160, layers, 4, kv, 16, 32768, 64) for name, layers, kv in (("0.1b", 1, 4), ("0.5b", 2, 4), ("1.2b", 2, 2), ("2.4b", 3, 4))}
 
 # Sequences at once and what is recomputed, on a GPU of 80 GB, by the compiled memory of docs/performance.md ("Compiled for a GPU that is
-# not there"), and of 141 GB, where twice the sequences take less than twice the memory.
+# not there"), and of 141 GB, where twice the sequences take less than twice the memory. 2.4b has few: 56 steps and saving are one part.
 BATCH = {
     "0.1b": {80: (16, "none"), 141: (32, "none")},
     "0.5b": {80: (8, "none"), 141: (16, "none")},
     "1.2b": {80: (4, "none"), 141: (8, "none")},
-    "2.4b": {80: (8, "layer"), 141: (16, "layer")},
+    "2.4b": {80: (4, "layer"), 141: (4, "layer")},
 }
 
 
