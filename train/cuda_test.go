@@ -70,6 +70,9 @@ func TestProgramForCUDA(t *testing.T) {
 			t.Errorf("%d calls of %s, want %d", got, target, want)
 		}
 	}
+	if scatters, integers := strings.Count(string(program), `"stablehlo.scatter"`), strings.Count(string(program), "-> tensor<64x32xi64>"); scatters != 1 || integers == 0 {
+		t.Errorf("%d scatters, %d tables of integers: the embedding's gradient is to be the only one, in integers", scatters, integers)
+	}
 	dots := stableDot.FindAllStringSubmatch(string(program), -1)
 	for _, d := range dots {
 		if d[2] != "bf16" || d[3] != "bf16" || d[4] != "f32" || strings.Count(d[1], "DEFAULT") != 2 {

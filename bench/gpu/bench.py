@@ -180,9 +180,8 @@ class Bench:
         """Does the backend open, compute, and run the attention kernel with the right numbers?"""
         run = self.fresh()
         self.process([BINARY, "doctor", "--json", "--backend", self.a.backend], self.environment(run), run / "log", limit, lambda: False)
-        text = (run / "log").read_text(errors="replace")
-        report = json.loads(text[text.index("{") : text.rindex("}") + 1])
-        problems = [f"{p['what']}: {p['mend']}" for p in report["problems"] if not p["optional"]]
+        report = json_lines(run / "log")[-1]
+        problems = [f"{p['what']}: {p['mend']}" for p in report["problems"] or [] if not p["optional"]]
         if problems:
             return {"error": " / ".join(problems), "report": report}
         return {"note": f"opens in {report['open_seconds']:.1f} s, computes as it should", "report": report}
@@ -194,10 +193,10 @@ class Bench:
         sets = self.sets(s, 8, "none", steps) + ["checkpoint.every=8 steps", "checkpoint.keep=2"]
         args = [BINARY, "verify-resume", "--short", "--json", "--dir", str(run / "runs"), "--backend", self.backend("deterministic,preallocate=false"), "--config", str(HERE / "base.yaml")]
         part = self.process(args + [x for v in sets for x in ("--set", v)], self.environment(run), run / "log", limit, lambda: False)
-        found = [l for l in (run / "log").read_text(errors="replace").splitlines() if l.startswith('  "difference"')]
+        found = json_lines(run / "log")
         if not found:
             return {**part, "error": "not ended: " + part.get("cut_short", "see errors.txt")}
-        difference = json.loads("{" + found[0].strip().rstrip(",") + "}")["difference"]
+        difference = found[-1]["difference"]
         return {**part, "error": f"resumed, it differs: {difference}"} if difference else {**part, "note": f"{steps} steps, killed 5 times: the same bits"}
 
     def ours(self, size, sequences, remat, limit, more=(), options=None, watch=False):

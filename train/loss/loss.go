@@ -105,10 +105,11 @@ func (h Head) Loss(hidden, table, targets, weights *g.Node) Result {
 	return r
 }
 
-// align adds rows of zeros to a table [V, D] for a GPU, so that rows of logits, as operands and as results, begin at multiples of 16
-// bytes: tensor cores are fed by loads of that size. XLA itself only copies the operand that is contracted over V, in each chunk.
+// align adds rows of zeros to a table [V, D] for a GPU, up to a multiple of 128, so that rows of logits, as operands and as results,
+// begin at multiples of 16 bytes, also where a product is split over V: tensor cores are fed by loads of that size. XLA itself only
+// copies, in each chunk, what it sums over V.
 func (h Head) align(table *g.Node) *g.Node {
-	missing := -table.Shape().Dimensions[0] & 7
+	missing := -table.Shape().Dimensions[0] & 127
 	if !h.Numerics.GPU() || h.Spread != nil || missing == 0 { // several devices have parts of the table
 		return table
 	}
