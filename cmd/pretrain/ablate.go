@@ -186,17 +186,6 @@ func (a *ablation) list(stdout io.Writer) error {
 	return nil
 }
 
-// shellWords joins arguments such that a shell takes them apart again.
-func shellWords(words []string) string {
-	quoted := make([]string, len(words))
-	for i, w := range words {
-		if quoted[i] = w; strings.ContainsAny(w, " \t\n'\"\\$`*?[]{}()<>|&;#~!") {
-			quoted[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
-		}
-	}
-	return strings.Join(quoted, " ")
-}
-
 // sameConfiguration refuses a folder whose runs were begun with other values: their numbers would stand under the names of
 // these.
 func (a *ablation) sameConfiguration() error {

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"pretrain/train/ablate"
@@ -201,16 +200,11 @@ func (a *ablation) make(ctx context.Context, run ablate.Run, until float64) (end
 
 // child trains the run. When ctx ends it is asked to save and stop, and waited for.
 func (a *ablation) child(ctx context.Context, run ablate.Run, log *os.File) error {
-	self, err := os.Executable()
+	c, err := trainer(ctx, a.args(run)...)
 	if err != nil {
 		return err
 	}
-	c := exec.CommandContext(ctx, self, a.args(run)...)
-	c.Args[0] = os.Args[0] // as this one was called
 	c.Stdout, c.Stderr = log, log
-	// A group of its own: Ctrl-C at the terminal would reach it besides our signal, and two of them mean "at once".
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 	return c.Run()
 }
 

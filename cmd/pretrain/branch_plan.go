@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -167,22 +165,17 @@ func (m *treeMaker) make(ctx context.Context) (*treeReport, error) {
 // child trains a run of the family to its end, in a process of its own: it gives back all its memory, and takes nobody along if
 // it dies. A finished one says so at once.
 func (m *treeMaker) child(ctx context.Context, name string, args ...string) (treeRun, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return treeRun{}, err
-	}
 	args = append(args, "--run-dir", filepath.Join(m.dir, name), "--json")
 	if m.backend != "" {
 		args = append(args, "--backend", m.backend)
 	}
+	c, err := trainer(ctx, args...)
+	if err != nil {
+		return treeRun{}, err
+	}
 	fmt.Fprintf(m.stderr, "\n%s\n", name)
-	c := exec.CommandContext(ctx, self, args...)
-	c.Args[0] = os.Args[0] // as this one was called
 	var stdout bytes.Buffer
 	c.Stdout, c.Stderr = &stdout, m.stderr
-	// A group of its own: Ctrl-C at the terminal would reach it besides our signal, and two of them mean "at once".
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 	err = c.Run()
 	if ctx.Err() != nil {
 		return treeRun{}, ctx.Err()

@@ -186,7 +186,7 @@ func refuse(changes []configs.Difference, old, r *configs.Resolved, meta checkpo
 	if len(forbidden(configs.CompareBranch(old, r, meta.Step))) == 0 {
 		args := (&configFlags{o.config, o.sets}).args(o.backend)
 		mend += fmt.Sprintf(", or branch off, which leaves this run as it is:\n  pretrain branch --from %s@%d --run-dir NEW %s",
-			o.runDir, meta.Step, strings.Join(quoted(args), " "))
+			o.runDir, meta.Step, shellWords(args))
 	}
 	return usagef("%s was trained to step %d with another configuration:\n  %s\n%s", dir, meta.Step, strings.Join(refused, "\n  "), mend)
 }
@@ -198,17 +198,6 @@ func forbidden(list []configs.Difference) (refused []string) {
 		}
 	}
 	return refused
-}
-
-// quoted is a command line's arguments as a shell reads them.
-func quoted(args []string) []string {
-	out := make([]string, len(args))
-	for i, a := range args {
-		if out[i] = a; strings.Trim(a, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=./,:@%+") != "" {
-			out[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-	}
-	return out
 }
 
 // dataPlan lays out the order of the data, after the saved state's past, whose data must be what it was.

@@ -107,18 +107,6 @@ is for a new machine, device or backend.`,
 	return cmd
 }
 
-// args are the arguments that choose the same configuration in a child process.
-func (f *configFlags) args(backendSpec string) []string {
-	args := []string{"--config", f.config}
-	for _, s := range f.sets {
-		args = append(args, "--set", s)
-	}
-	if backendSpec != "" {
-		args = append(args, "--backend", backendSpec)
-	}
-	return args
-}
-
 // verifier runs the program itself as a child.
 type verifier struct {
 	args   []string
@@ -135,7 +123,7 @@ func (v *verifier) run(name string) string { return filepath.Join(v.dir, name) }
 
 // start starts a run of the configuration; its output goes to a log beside the run directory.
 func (v *verifier) start(ctx context.Context, name string) (*exec.Cmd, error) {
-	self, err := os.Executable()
+	c, err := self(ctx, append(v.args, "--run-dir", v.run(name))...)
 	if err != nil {
 		return nil, err
 	}
@@ -144,8 +132,6 @@ func (v *verifier) start(ctx context.Context, name string) (*exec.Cmd, error) {
 		return nil, err
 	}
 	defer log.Close() // the child has its own
-	c := exec.CommandContext(ctx, self, append(v.args, "--run-dir", v.run(name))...)
-	c.Args[0] = os.Args[0] // as this one was called
 	c.Stdout, c.Stderr = log, log
 	return c, c.Start()
 }
