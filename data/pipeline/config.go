@@ -1,6 +1,7 @@
 // Package pipeline prepares raw text for training: it reads sources, cleans, judges and labels each document, removes
-// duplicates and what the evaluation tasks hold, tokenises, and writes token shards with an account of what became of every
-// document. It composes the packages of data; [data/exec] runs it so that it can be killed, repeated and spread over machines.
+// duplicates and documents that evaluation tasks hold, tokenises, and writes token shards with an account of what became of
+// every document. It composes the packages of data; [data/exec] runs it so that it can be killed, repeated and spread over
+// machines.
 package pipeline
 
 import (

@@ -11,6 +11,7 @@ import (
 	"pretrain/data/dedup"
 	"pretrain/data/exec"
 	"pretrain/data/funnel"
+	"pretrain/data/prepare"
 )
 
 const (
@@ -73,7 +74,7 @@ func (p *preparation) report(ctx context.Context, verdicts *exec.Done, cleaned, 
 		r := new(Report)
 		err := p.each(func(source string, inputs []int) error {
 			d := shards[len(r.Sources)]
-			s := SourceReport{Counts: funnel.New(source), Shards: filepath.Join("shards", source), Train: part(d.Counts, trainName), Validation: part(d.Counts, validationName)}
+			s := SourceReport{Counts: funnel.New(source), Shards: filepath.Join("shards", source), Train: part(d.Counts, prepare.TrainName), Validation: part(d.Counts, prepare.ValidationName)}
 			r.Sources = append(r.Sources, s)
 			return addCounts(s.Counts, inputs, cleaned, finished)
 		})

@@ -22,8 +22,6 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-const tokenizerName = "tokenizer.json"
-
 // tokenizer trains the tokenizer on a sample of what is left, or takes the one that is given.
 func (p *preparation) tokenizer(ctx context.Context, finished []exec.Done) (exec.Done, error) {
 	task := exec.Task{Name: "all", Run: func(ctx context.Context, dir string) (exec.Counts, error) {
@@ -32,7 +30,7 @@ func (p *preparation) tokenizer(ctx context.Context, finished []exec.Done) (exec
 		if err := errors.Join(failed, err); err != nil {
 			return nil, err
 		}
-		return nil, os.WriteFile(filepath.Join(dir, tokenizerName), b, 0o644)
+		return nil, os.WriteFile(filepath.Join(dir, prepare.TokenizerName), b, 0o644)
 	}}
 	if p.Config.Tokenizer.Path == "" {
 		for _, d := range finished {
@@ -90,7 +88,7 @@ func (p *preparation) tokenise(ctx context.Context, finished []exec.Done, tok ex
 	}
 	var encoder once[loaded]
 	load := func() (loaded, error) { return p.open(tok) }
-	vocabulary, _ := tok.File(tokenizerName)
+	vocabulary, _ := tok.File(prepare.TokenizerName)
 	step := exec.Step{Name: "tokens", Key: keyOf(version, p.Config.Tokenizer.BOS, p.Config.Tokenizer.EOS, p.Template)}
 	for i, in := range p.inputs {
 		documents, _ := finished[i].File(documentsName)
@@ -117,20 +115,13 @@ type loaded struct {
 }
 
 func (p *preparation) open(tok exec.Done) (loaded, error) {
-	b, err := os.ReadFile(filepath.Join(tok.Dir, tokenizerName))
+	b, err := os.ReadFile(filepath.Join(tok.Dir, prepare.TokenizerName))
 	if err != nil {
 		return loaded{}, err
 	}
 	encoder, err := p.opt.Tokenizer.Open(b)
 	return loaded{encoder, shard.HashTokenizer(b)}, err
 }
-
-// The names of the shards, and of the held-out text.
-const (
-	trainName      = "train"
-	validationName = "validation"
-	heldOutName    = "validation.txt"
-)
 
 // batchBytes is how much text goes to the encoder at once.
 const batchBytes = 1 << 20
@@ -150,15 +141,15 @@ type tokenWriter struct {
 
 func (w *tokenWriter) run(ctx context.Context, path string) (c exec.Counts, err error) {
 	o := shard.Options{VocabSize: w.VocabSize(), Tokenizer: w.hash, Source: w.source, Template: string(w.template)}
-	if w.train, err = shard.Create(vfs.OS, filepath.Join(w.dir, trainName), o); err != nil {
+	if w.train, err = shard.Create(vfs.OS, filepath.Join(w.dir, prepare.TrainName), o); err != nil {
 		return nil, err
 	}
 	defer w.train.Abort()
-	if w.held, err = shard.Create(vfs.OS, filepath.Join(w.dir, validationName), o); err != nil {
+	if w.held, err = shard.Create(vfs.OS, filepath.Join(w.dir, prepare.ValidationName), o); err != nil {
 		return nil, err
 	}
 	defer w.held.Abort()
-	f, err := os.Create(filepath.Join(w.dir, heldOutName))
+	f, err := os.Create(filepath.Join(w.dir, prepare.HeldOutName))
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +204,7 @@ func (w *tokenWriter) flush(ctx context.Context) error {
 
 // merge joins the shards of each source's files into one pair: OUTPUT/shards/SOURCE.
 func (p *preparation) merge(ctx context.Context, tokens []exec.Done, tok exec.Done) ([]exec.Done, error) {
-	vocabulary, _ := tok.File(tokenizerName)
+	vocabulary, _ := tok.File(prepare.TokenizerName)
 	step := exec.Step{Name: "shards", Key: keyOf(version)}
 	err := p.each(func(source string, inputs []int) error {
 		t := exec.Task{Name: source, Inputs: []exec.Input{vocabulary}}
@@ -222,7 +213,7 @@ func (p *preparation) merge(ctx context.Context, tokens []exec.Done, tok exec.Do
 			t.Inputs, dirs = append(t.Inputs, tokens[i].Input()), append(dirs, tokens[i].Dir)
 		}
 		t.Run = func(ctx context.Context, dir string) (exec.Counts, error) {
-			return mergeShards(ctx, dirs, filepath.Join(tok.Dir, tokenizerName), dir)
+			return mergeShards(ctx, dirs, filepath.Join(tok.Dir, prepare.TokenizerName), dir)
 		}
 		step.Tasks = append(step.Tasks, t)
 		return nil
@@ -239,7 +230,7 @@ func mergeShards(ctx context.Context, from []string, tokenizerJSON, dir string) 
 		return nil, err
 	}
 	counts := exec.Counts{}
-	for _, name := range []string{trainName, validationName} {
+	for _, name := range []string{prepare.TrainName, prepare.ValidationName} {
 		prefixes := make([]string, len(from))
 		for i, d := range from {
 			prefixes[i] = filepath.Join(d, name)
@@ -250,16 +241,16 @@ func mergeShards(ctx context.Context, from []string, tokenizerJSON, dir string) 
 		}
 		counts[name+"_documents"], counts[name+"_tokens"], counts[name+"_bytes"] = m.Documents, m.Tokens, m.Bytes
 	}
-	text, err := os.Create(filepath.Join(dir, heldOutName))
+	text, err := os.Create(filepath.Join(dir, prepare.HeldOutName))
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range from {
 		if err == nil {
-			err = appendFile(text, filepath.Join(d, heldOutName))
+			err = appendFile(text, filepath.Join(d, prepare.HeldOutName))
 		}
 	}
-	return counts, errors.Join(err, text.Close(), os.WriteFile(filepath.Join(dir, tokenizerName), b, 0o644))
+	return counts, errors.Join(err, text.Close(), os.WriteFile(filepath.Join(dir, prepare.TokenizerName), b, 0o644))
 }
 
 func appendFile(to io.Writer, path string) error {

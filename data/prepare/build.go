@@ -75,7 +75,7 @@ func (b *build) makeTokenizer(ctx context.Context) error {
 		return fmt.Errorf("tokenizer: %w", err)
 	}
 	b.manifest.Tokenizer, b.manifest.EOS = shard.HashTokenizer(tokenizerJSON), b.encoder.EOS()
-	return b.writeFile("tokenizer.json", func(w io.Writer) error {
+	return b.writeFile(TokenizerName, func(w io.Writer) error {
 		_, err := w.Write(tokenizerJSON)
 		return err
 	})
@@ -84,15 +84,15 @@ func (b *build) makeTokenizer(ctx context.Context) error {
 // tokenise writes both shards and the held-out text.
 func (b *build) tokenise(ctx context.Context) (err error) {
 	o := shard.Options{VocabSize: b.encoder.VocabSize(), Tokenizer: b.manifest.Tokenizer, Source: b.manifest.Fingerprint, Template: string(b.Template)}
-	if b.train, err = shard.Create(b.fsys, filepath.Join(b.dir, "train"), o); err != nil {
+	if b.train, err = shard.Create(b.fsys, filepath.Join(b.dir, TrainName), o); err != nil {
 		return err
 	}
 	defer b.train.Abort()
-	if b.held, err = shard.Create(b.fsys, filepath.Join(b.dir, "validation"), o); err != nil {
+	if b.held, err = shard.Create(b.fsys, filepath.Join(b.dir, ValidationName), o); err != nil {
 		return err
 	}
 	defer b.held.Abort()
-	err = b.writeFile("validation.txt", func(w io.Writer) error {
+	err = b.writeFile(HeldOutName, func(w io.Writer) error {
 		b.text = bufio.NewWriter(w)
 		if err := b.encodeAll(ctx); err != nil {
 			return err

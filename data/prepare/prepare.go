@@ -34,24 +34,27 @@ import (
 	"pretrain/internal/vfs"
 )
 
+// The names in the folder of a result, which package pipeline uses too. Those of shards are without their extensions.
+const (
+	TokenizerName  = "tokenizer.json"
+	TrainName      = "train"
+	ValidationName = "validation"
+	HeldOutName    = "validation.txt"
+)
+
 // formatVersion changes whenever the same input would give other output, so that old results are not taken for it.
 const formatVersion = 2
 
-// Config says how a source is split and what its tokenizer sees. Start from [Default].
+// Config says how a source is split and what its tokenizer sees.
 type Config struct {
 	// ValidationFraction is the part of the documents held out, chosen by the hash of their text, so that exact duplicates
-	// are on one side. Default 1%. At least one document is held out, the end of it where there is only one.
-	ValidationFraction units.Fraction `yaml:"validation_fraction" json:"validation_fraction"`
-	// ValidationMax bounds the bytes held out. Default 4 MiB: some million tokens, which gives the loss to three digits.
-	ValidationMax units.Bytes `yaml:"validation_max" json:"validation_max"`
-	// TokenizerSample bounds the bytes of training text that a tokenizer is trained on, chosen by hash. Default 256 MiB:
-	// merges hardly change beyond it, memory does.
-	TokenizerSample units.Bytes `yaml:"tokenizer_sample" json:"tokenizer_sample"`
-}
-
-// Default is the Config for any corpus from a few megabytes on.
-func Default() Config {
-	return Config{ValidationFraction: 0.01, ValidationMax: 4 << 20, TokenizerSample: 256 << 20}
+	// are on one side. At least one document is held out, the end of it where there is only one.
+	ValidationFraction units.Fraction `json:"validation_fraction"`
+	// ValidationMax bounds the bytes held out.
+	ValidationMax units.Bytes `json:"validation_max"`
+	// TokenizerSample bounds the bytes of training text that a tokenizer is trained on, chosen by hash: beyond some
+	// 256 MiB merges hardly change, memory does.
+	TokenizerSample units.Bytes `json:"tokenizer_sample"`
 }
 
 // Validate reports every problem at once, as joined [problem.Problem] errors.
@@ -136,18 +139,6 @@ type Prepared struct {
 	Dir    string
 	Cached bool // it was there already
 }
-
-// TrainPrefix is the training shard, for [shard.Open].
-func (p *Prepared) TrainPrefix() string { return filepath.Join(p.Dir, "train") }
-
-// ValidationPrefix is the validation shard, for [shard.Open].
-func (p *Prepared) ValidationPrefix() string { return filepath.Join(p.Dir, "validation") }
-
-// TokenizerPath is the tokenizer.json.
-func (p *Prepared) TokenizerPath() string { return filepath.Join(p.Dir, "tokenizer.json") }
-
-// HeldOutPath is the text of the validation documents, back to back.
-func (p *Prepared) HeldOutPath() string { return filepath.Join(p.Dir, "validation.txt") }
 
 // Run prepares a source, or finds it prepared. Two processes may do so at once: one works, the other waits for it. Errors
 // name the file, and the key of the configuration where that is at fault; nothing incomplete is ever found by a later Run.

@@ -87,8 +87,7 @@ func put(t testing.TB, path, content string) {
 }
 
 func options(source, cache string) Options {
-	c := Default()
-	c.ValidationFraction = 0.1
+	c := Config{ValidationFraction: 0.1, ValidationMax: 4 << 20, TokenizerSample: 256 << 20}
 	return Options{Source: read.Default(source), Config: c, CacheDir: cache, Tokenizer: byteTokenizer{key: "bytes"}}
 }
 
@@ -167,7 +166,7 @@ func TestChat(t *testing.T) {
 	o.Source.Chat, o.Source.MessagesField, o.Template = true, "talk", pack.MiniCPM
 	p := mustRun(t, o)
 	got := map[string]string{}
-	for _, prefix := range []string{p.TrainPrefix(), p.ValidationPrefix()} {
+	for _, prefix := range []string{filepath.Join(p.Dir, TrainName), filepath.Join(p.Dir, ValidationName)} {
 		r, err := shard.Open(vfs.OS, prefix)
 		if err != nil {
 			t.Fatal(err)
@@ -242,8 +241,8 @@ func TestRun(t *testing.T) {
 	if want := []Stage{Fingerprint, Scan, TrainTokenizer, Tokenise}; !slices.Equal(stages, want) {
 		t.Errorf("stages %v, want %v", stages, want)
 	}
-	train, _ := texts(t, p.TrainPrefix())
-	held, heldText := texts(t, p.ValidationPrefix())
+	train, _ := texts(t, filepath.Join(p.Dir, TrainName))
+	held, heldText := texts(t, filepath.Join(p.Dir, ValidationName))
 	both := maps.Clone(train)
 	maps.Copy(both, held)
 	want := map[string]string{}
@@ -260,10 +259,10 @@ func TestRun(t *testing.T) {
 	if len(held) < 8 || len(held) > 40 {
 		t.Errorf("%d of 200 documents held out: want about 20", len(held))
 	}
-	if b, err := os.ReadFile(p.HeldOutPath()); err != nil || string(b) != heldText {
+	if b, err := os.ReadFile(filepath.Join(p.Dir, HeldOutName)); err != nil || string(b) != heldText {
 		t.Errorf("validation.txt is not the validation documents: %v", err)
 	}
-	tokenizerJSON, err := os.ReadFile(p.TokenizerPath())
+	tokenizerJSON, err := os.ReadFile(filepath.Join(p.Dir, TokenizerName))
 	if err != nil || p.Tokenizer != shard.HashTokenizer(tokenizerJSON) || p.Train.Tokenizer != p.Tokenizer {
 		t.Errorf("tokenizer hash %s: %v", p.Tokenizer, err)
 	}
@@ -318,7 +317,7 @@ func TestTokenizerSample(t *testing.T) {
 	o := options(corpus(t, 300), t.TempDir())
 	o.Config.TokenizerSample = 4000
 	p := mustRun(t, o)
-	b, _ := os.ReadFile(p.TokenizerPath())
+	b, _ := os.ReadFile(filepath.Join(p.Dir, TokenizerName))
 	var n int64
 	if fmt.Sscanf(string(b), "%d bytes", &n); n < 2000 || n > 6000 {
 		t.Errorf("trained on %d of %d bytes: want about 4000", n, p.Train.Bytes)
@@ -392,8 +391,8 @@ func TestSingleDocument(t *testing.T) {
 	text := strings.Repeat("一行\n", 1000)
 	put(t, filepath.Join(dir, "input.txt"), text)
 	p := mustRun(t, options(filepath.Join(dir, "input.txt"), t.TempDir()))
-	train, head := texts(t, p.TrainPrefix())
-	held, tail := texts(t, p.ValidationPrefix())
+	train, head := texts(t, filepath.Join(p.Dir, TrainName))
+	held, tail := texts(t, filepath.Join(p.Dir, ValidationName))
 	if head+tail != text || !strings.HasSuffix(head, "\n") || len(tail) < 650 || len(tail) > 750 {
 		t.Errorf("%d + %d bytes of %d", len(head), len(tail), len(text))
 	}
