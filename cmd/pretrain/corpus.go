@@ -110,7 +110,7 @@ func openSource(ctx context.Context, r *configs.Resolved, name string, m mix.Sou
 		}
 		return s, json, err
 	}
-	stages := stageBars{console: console, name: name}
+	bars := stageBars{console: console}
 	v := r.Run.Data.Validation
 	p, err := prepare.Run(ctx, prepare.Options{
 		Source:    sourceSpec(r, name, m),
@@ -118,9 +118,11 @@ func openSource(ctx context.Context, r *configs.Resolved, name string, m mix.Sou
 		CacheDir:  cache,
 		Tokenizer: tok,
 		Template:  r.Run.Data.Template,
-		Progress:  stages.show,
+		Progress: func(p prepare.Progress) {
+			bars.show(fmt.Sprintf("%s: %s", name, p.Stage), p.Done, p.Total, metrics.Bytes)
+		},
 	})
-	stages.close()
+	bars.close()
 	if err != nil {
 		return nil, nil, fmt.Errorf("prepare source %s: %w", name, r.Locate("data", err))
 	}
@@ -134,7 +136,7 @@ func openSource(ctx context.Context, r *configs.Resolved, name string, m mix.Sou
 
 // isPrepared reports whether a path is a folder that prepare wrote.
 func isPrepared(path string) bool {
-	_, err := os.Stat(filepath.Join(path, "train.idx"))
+	_, err := os.Stat(filepath.Join(path, prepare.TrainName+".idx"))
 	return err == nil
 }
 
@@ -162,18 +164,18 @@ func (s *source) checkFormat(name string, m mix.Source, template pack.Template) 
 // openPrepared opens a folder that prepare wrote.
 func openPrepared(dir string) (*source, []byte, error) {
 	s := &source{where: dir}
-	json, err := os.ReadFile(filepath.Join(dir, "tokenizer.json"))
+	json, err := os.ReadFile(filepath.Join(dir, prepare.TokenizerName))
 	if err != nil {
 		return nil, nil, fmt.Errorf("a folder of shards needs the tokenizer that made them: %w", err)
 	}
-	if s.train, err = openShard(filepath.Join(dir, "train")); err != nil {
+	if s.train, err = openShard(filepath.Join(dir, prepare.TrainName)); err != nil {
 		return nil, nil, err
 	}
-	s.validation, err = openShard(filepath.Join(dir, "validation"))
+	s.validation, err = openShard(filepath.Join(dir, prepare.ValidationName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, shard.ErrNotCommitted) {
 		return nil, nil, err
 	}
-	if text := filepath.Join(dir, "validation.txt"); s.validation != nil {
+	if text := filepath.Join(dir, prepare.HeldOutName); s.validation != nil {
 		if _, err := os.Stat(text); err == nil {
 			s.heldOut = text
 		}
@@ -267,30 +269,4 @@ func tokenBytes(t *hf.Tokenizer, vocabSize int) []int32 {
 		}
 	}
 	return bytes
-}
-
-// stageBars shows the progress of a preparation, a bar for each stage.
-type stageBars struct {
-	console *metrics.Console
-	name    string
-	stage   prepare.Stage
-	bar     *metrics.Progress
-	done    int64
-}
-
-func (b *stageBars) show(p prepare.Progress) {
-	if p.Stage != b.stage {
-		b.close()
-		b.stage, b.done = p.Stage, 0
-		b.bar = b.console.Progress(fmt.Sprintf("%s: %s", b.name, p.Stage), p.Total, metrics.Bytes)
-	}
-	b.bar.Add(p.Done - b.done)
-	b.done = p.Done
-}
-
-func (b *stageBars) close() {
-	if b.bar != nil {
-		b.bar.Close()
-		b.bar = nil
-	}
 }

@@ -60,8 +60,14 @@ The model goes into a preparation's labels, where each document gets the probabi
 				return usageError{err}
 			}
 			console := metrics.NewConsole(stderr)
-			bars := trainingBars{console: console}
-			m, err := label.Train(cmd.Context(), label.ReadExamples(cmd.Context(), l.input, l.fields, l.skip), t, bars.show)
+			bars := stageBars{console: console}
+			m, err := label.Train(cmd.Context(), label.ReadExamples(cmd.Context(), l.input, l.fields, l.skip), t, func(p label.Progress) {
+				stage := "read examples"
+				if p.Epoch > 0 {
+					stage = fmt.Sprintf("epoch %d", p.Epoch)
+				}
+				bars.show(stage, int64(p.Examples), int64(p.Of), "examples")
+			})
 			bars.close()
 			if err == nil {
 				err = m.Save(out)
@@ -115,34 +121,6 @@ func (f fractionFlag) String() string {
 }
 func (f fractionFlag) Set(s string) error { return f.UnmarshalText([]byte(s)) }
 func (f fractionFlag) Type() string       { return "fraction" }
-
-// trainingBars shows a training: a bar for the reading, one for each epoch.
-type trainingBars struct {
-	console *metrics.Console
-	bar     *metrics.Progress
-	epoch   int
-	shown   int
-}
-
-func (b *trainingBars) show(p label.Progress) {
-	if b.bar == nil || p.Epoch != b.epoch {
-		b.close()
-		name := "read examples"
-		if p.Epoch > 0 {
-			name = fmt.Sprintf("epoch %d", p.Epoch)
-		}
-		b.bar, b.epoch, b.shown = b.console.Progress(name, int64(p.Of), "examples"), p.Epoch, 0
-	}
-	b.bar.Add(int64(p.Examples - b.shown))
-	b.shown = p.Examples
-}
-
-func (b *trainingBars) close() {
-	if b.bar != nil {
-		b.bar.Close()
-		b.bar = nil
-	}
-}
 
 // printScores shows how well labels are recognised.
 func printScores(w io.Writer, s *label.Scores, on string) error {

@@ -54,8 +54,8 @@ result does not depend on the number of workers. Several machines that share the
 			}
 			o.CacheDir = filepath.Join(cache, "hub")
 			console := metrics.NewConsole(stderr)
-			bars := stepBars{console: console}
-			o.Progress = bars.show
+			bars := stageBars{console: console}
+			o.Progress = func(p exec.Progress) { bars.show(p.Step, int64(p.Done), int64(p.Total), "files") }
 			o.Waiting = func() { fmt.Fprintf(stderr, "another process has rank %d of %s: waiting for it\n", o.Rank, c.Output) }
 			report, err := pipeline.Run(cmd.Context(), *c, o)
 			bars.close()
@@ -104,29 +104,4 @@ func printFunnel(w io.Writer, r *pipeline.Report, output string) error {
 	}
 	_, err := fmt.Fprintf(w, "shards: %s/shards\nreport: %[1]s/report/all/report.html\n", output)
 	return err
-}
-
-// stepBars shows the steps of a preparation, a bar for each.
-type stepBars struct {
-	console *metrics.Console
-	step    string
-	bar     *metrics.Progress
-	done    int
-}
-
-func (b *stepBars) show(p exec.Progress) {
-	if p.Step != b.step {
-		b.close()
-		b.step, b.done = p.Step, 0
-		b.bar = b.console.Progress(p.Step, int64(p.Total), "files")
-	}
-	b.bar.Add(int64(p.Done - b.done))
-	b.done = p.Done
-}
-
-func (b *stepBars) close() {
-	if b.bar != nil {
-		b.bar.Close()
-		b.bar = nil
-	}
 }

@@ -341,15 +341,16 @@ func (e *evaluation) measureTasks(ctx context.Context, tasks []eval.Task) error 
 	writer := eval.Writer{Generator: gen, Params: e.Weights, Tokenizer: e.Tokenizer, MaxTokens: e.maxTokens}
 	for _, t := range tasks {
 		var r eval.TaskResult
-		bar := taskBar{console: e.console, name: t.Name}
+		bar := stageBars{console: e.console}
+		unit := metrics.Unit("tokens")
+		show := func(done, total int64) { bar.show(t.Name, done, total, unit) }
 		switch t.Kind {
 		case eval.Choice, eval.Cloze:
-			bar.unit = "tokens"
-			r, err = scorer.Likelihood(ctx, e.Weights, e.Tokenizer, t, e.shots, bar.show)
+			r, err = scorer.Likelihood(ctx, e.Weights, e.Tokenizer, t, e.shots, show)
 			e.report.Scored += bar.done
 		case eval.Generation, eval.Code:
-			bar.unit = "items"
-			r, err = writer.Generate(ctx, t, e.shots, bar.show)
+			unit = "items"
+			r, err = writer.Generate(ctx, t, e.shots, show)
 		default:
 			continue
 		}
@@ -360,29 +361,6 @@ func (e *evaluation) measureTasks(ctx context.Context, tasks []eval.Task) error 
 		e.report.Tasks = append(e.report.Tasks, r)
 	}
 	return nil
-}
-
-// taskBar shows the progress of a task, whose size is known with its first batch.
-type taskBar struct {
-	console *metrics.Console
-	name    string
-	unit    metrics.Unit
-	bar     *metrics.Progress
-	done    int64
-}
-
-func (b *taskBar) show(done, total int64) {
-	if b.bar == nil {
-		b.bar = b.console.Progress(b.name, total, b.unit)
-	}
-	b.bar.Add(done - b.done)
-	b.done = done
-}
-
-func (b *taskBar) close() {
-	if b.bar != nil {
-		b.bar.Close()
-	}
 }
 
 // finish writes the report and shows it.
