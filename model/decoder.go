@@ -43,6 +43,15 @@ type Decoder struct {
 // Weights are the parameters as graph nodes, by [Param] name. Gradients come back under the same names.
 type Weights map[string]*g.Node
 
+// NameWeights gives parameters, which come in the order of params, their names. There may be more nodes than params.
+func NameWeights(params []Param, nodes []*g.Node) Weights {
+	w := make(Weights, len(params))
+	for i, p := range params {
+		w[p.Name] = nodes[i]
+	}
+	return w
+}
+
 // Input is what a forward pass sees.
 type Input struct {
 	// Tokens are the input tokens, int32 [B, T].

@@ -90,11 +90,7 @@ func (l *Layers) build(inputs []*g.Node) []*g.Node {
 	if l.decoder.DocumentMask {
 		in.Segments, in.Positions, rest = rest[0], rest[1], rest[2:]
 	}
-	w := make(model.Weights, len(l.params))
-	for i, p := range l.params {
-		w[p.Name] = rest[i]
-	}
-	stream := l.decoder.Sublayers(w, in)
+	stream := l.decoder.Sublayers(model.NameWeights(l.params, rest), in)
 	var cosines, points []*g.Node
 	for i := 1; i < len(stream); i++ {
 		cosines = append(cosines, Cosine(stream[i-1], stream[i]))

@@ -69,11 +69,13 @@ const parts = 4
 // Report sums up. At least four tokens must have been measured.
 func (l *Layers) Report() Report {
 	layers, n := l.decoder.NumLayers, len(l.tokens)
-	r := Report{Tokens: n, Angular: l.angles}
-	for _, row := range r.Angular {
-		for j := range row {
-			row[j] /= float64(n)
+	r := Report{Tokens: n}
+	for _, sums := range l.angles {
+		row := make([]float64, len(sums))
+		for j, sum := range sums {
+			row[j] = sum / float64(n)
 		}
+		r.Angular = append(r.Angular, row)
 	}
 	counts := map[int32]int{}
 	for _, t := range l.tokens {

@@ -83,26 +83,27 @@ func (s *Generator) Finalize() {
 // begin with the model's parameters in order; they are only read.
 func (s *Generator) Generate(ctx context.Context, params []*tensors.Tensor, requests []Request) ([][]uint32, error) {
 	out := make([][]uint32, len(requests))
-	first := 0
-	for part := range slices.Chunk(requests, s.MaxBatch()) {
-		err := s.run(ctx, params, part, steps, func(row int, tokens []uint32) bool {
-			out[first+row] = append(out[first+row], tokens...)
-			return true
-		})
-		if err != nil {
-			return out, err
-		}
-		first += len(part)
-	}
-	return out, nil
+	err := s.all(ctx, params, requests, steps, func(request int, tokens []uint32) bool {
+		out[request] = append(out[request], tokens...)
+		return true
+	})
+	return out, err
 }
 
 // Stream is Generate with tokens handed out as they come: emit gets the index of a request and its next tokens and says
 // whether to go on with that request. A call of the device draws as many tokens as take about a twentieth of a second.
 func (s *Generator) Stream(ctx context.Context, params []*tensors.Tensor, requests []Request, emit func(request int, tokens []uint32) bool) error {
+	return s.all(ctx, params, requests, 1, emit)
+}
+
+// all continues the requests batch by batch; pace is that of run.
+func (s *Generator) all(ctx context.Context, params []*tensors.Tensor, requests []Request, pace int, emit func(request int, tokens []uint32) bool) error {
+	if err := s.check(requests); err != nil {
+		return err
+	}
 	first := 0
 	for part := range slices.Chunk(requests, s.MaxBatch()) {
-		if err := s.run(ctx, params, part, 1, func(row int, tokens []uint32) bool { return emit(first+row, tokens) }); err != nil {
+		if err := s.run(ctx, params, part, pace, func(row int, tokens []uint32) bool { return emit(first+row, tokens) }); err != nil {
 			return err
 		}
 		first += len(part)
@@ -153,9 +154,6 @@ func (r *row) fit(window int) {
 
 // run continues one batch. A call draws at most pace tokens a row; pace doubles while calls are short.
 func (s *Generator) run(ctx context.Context, params []*tensors.Tensor, requests []Request, pace int, emit func(row int, tokens []uint32) bool) (err error) {
-	if err := s.check(requests); err != nil {
-		return err
-	}
 	b := &batch{s: s, params: params[:len(s.params)], rows: make([]row, ceilPow2(len(requests)))}
 	defer func() { err = errors.Join(err, b.finalize()) }()
 	for i := range b.rows {

@@ -25,15 +25,6 @@ import (
 // steps is C: the most tokens a row gets in one call of the extend program.
 const steps = 64
 
-// weights names the parameters.
-func (s *Generator) weights(inputs []*g.Node) model.Weights {
-	w := make(model.Weights, len(s.params))
-	for i, p := range s.params {
-		w[p.Name] = inputs[i]
-	}
-	return w
-}
-
 // int32s is an iota over one axis, shaped to broadcast.
 func int32s(gr *g.Graph, axis int, dims ...int) *g.Node {
 	return g.Iota(gr, shapes.Make(dtypes.Int32, dims...), axis)
@@ -51,7 +42,7 @@ func (s *Generator) sees(mask, age *g.Node) *g.Node {
 // 2·L nodes [B·K, S, E], keys and values by turns.
 func (s *Generator) buildPrefill(slots int) func(inputs []*g.Node) []*g.Node {
 	return func(inputs []*g.Node) []*g.Node {
-		tokens, count, prompt, w := inputs[0], inputs[1], inputs[2], s.weights(inputs[3:])
+		tokens, count, prompt, w := inputs[0], inputs[1], inputs[2], model.NameWeights(s.params, inputs[3:])
 		gr, dims := tokens.Graph(), tokens.Shape().Dimensions
 		prompts, size := dims[0], dims[1]
 
@@ -143,7 +134,7 @@ func (s *Generator) step(p []*g.Node, filters bool) {
 	step, token, alive, out := p[stateStep], p[stateToken], p[stateAlive], p[stateOut]
 	gr, batch := token.Graph(), token.Shape().Dimensions[0]
 	params := stateCache + 2*s.decoder.NumLayers
-	w := s.weights(p[params:])
+	w := model.NameWeights(s.params, p[params:])
 	head := model.Weights{s.decoder.OutputName(): p[len(p)-2]}
 
 	logits := s.decoder.Logits(head, s.feed(w, token, p[stateCount], p[stateSlot], p[stateCache:params]))

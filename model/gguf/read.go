@@ -81,8 +81,8 @@ func read(f io.ReaderAt, size int64) (*llama.Network, error) {
 	start := (size - d.left + alignment - 1) / alignment * alignment
 	for _, e := range list {
 		bytes := int64(e.dtype.Bytes(e.Size()))
-		if at := start + e.offset; e.offset < 0 || e.offset%alignment != 0 || at > size-bytes {
-			return nil, fmt.Errorf("tensor %q: %d bytes at %d are not within the file of %d", e.Name, bytes, at, size)
+		if e.offset < 0 || e.offset%alignment != 0 || e.offset > size-bytes-start {
+			return nil, fmt.Errorf("tensor %q: %d bytes at %d+%d are not within the file of %d", e.Name, bytes, start, e.offset, size)
 		}
 		t := llama.Tensor{Name: fromGGUF(e.Name), Shape: e.Shape, Values: func() ([]float32, error) {
 			data := make([]byte, bytes)

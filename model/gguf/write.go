@@ -2,6 +2,7 @@ package gguf
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -41,7 +42,7 @@ type Tokenizer struct {
 // Write writes the network to a file. Its scalings must be folded and its rotary pairs half a head apart.
 func Write(path string, n *llama.Network, e Export) error {
 	if n.MiniCPM || n.Interleaved {
-		return fmt.Errorf("GGUF's llama has no scalings: fold them first")
+		return errors.New("GGUF's llama has no scalings: fold them first")
 	}
 	if len(e.Tokenizer.Tokens) > n.VocabSize {
 		return fmt.Errorf("the tokenizer has %d tokens, the model %d", len(e.Tokenizer.Tokens), n.VocabSize)

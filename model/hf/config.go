@@ -136,12 +136,15 @@ func (c config) network() (llama.Config, error) {
 	if out.NumKVHeads == 0 {
 		out.NumKVHeads = out.NumHeads
 	}
-	for key, v := range map[string]int{
-		"vocab_size": out.VocabSize, "hidden_size": out.HiddenSize, "intermediate_size": out.IntermediateSize,
-		"num_hidden_layers": out.NumLayers, "num_attention_heads": out.NumHeads, "max_position_embeddings": out.MaxPositions,
+	for _, n := range []struct {
+		key   string
+		value int
+	}{
+		{"vocab_size", out.VocabSize}, {"hidden_size", out.HiddenSize}, {"intermediate_size", out.IntermediateSize},
+		{"num_hidden_layers", out.NumLayers}, {"num_attention_heads", out.NumHeads}, {"max_position_embeddings", out.MaxPositions},
 	} {
-		if v <= 0 {
-			return fail(key, v, "a positive number")
+		if n.value <= 0 {
+			return fail(n.key, n.value, "a positive number")
 		}
 	}
 	if out.HeadDim == 0 {

@@ -327,8 +327,8 @@ func (n *Network) Check() error {
 		}
 		delete(want, t.Name)
 	}
-	for _, name := range slices.Sorted(maps.Keys(want)) {
-		return fmt.Errorf("tensor %q is missing", name)
+	if len(want) > 0 {
+		return fmt.Errorf("tensor %q is missing", slices.Min(slices.Collect(maps.Keys(want))))
 	}
 	return nil
 }

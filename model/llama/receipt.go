@@ -64,10 +64,7 @@ func (n *Network) Compare(ctx context.Context, backend compute.Backend, decoder 
 	decoder.Numerics, decoder.DocumentMask = model.NumericsFor(backend, model.FP32), false
 	ours := decoder.Params()
 	exec, err := g.NewExec(backend, func(inputs []*g.Node) *g.Node {
-		tokens, w, theirs := inputs[0], model.Weights{}, map[string]*g.Node{}
-		for i, p := range ours {
-			w[p.Name] = inputs[1+i]
-		}
+		tokens, w, theirs := inputs[0], model.NameWeights(ours, inputs[1:]), map[string]*g.Node{}
 		for i, t := range n.Tensors {
 			theirs[t.Name] = inputs[1+len(ours)+i]
 		}
@@ -124,10 +121,7 @@ func TrainingLogits(backend compute.Backend, decoder model.Decoder, params []*te
 	decoder.Numerics, decoder.DocumentMask = model.NumericsFor(backend, model.FP32), false
 	ours := decoder.Params()
 	exec, err := g.NewExec(backend, func(inputs []*g.Node) *g.Node {
-		w := model.Weights{}
-		for i, p := range ours {
-			w[p.Name] = inputs[1+i]
-		}
+		w := model.NameWeights(ours, inputs[1:])
 		h, _ := decoder.Hidden(w, model.Input{Tokens: inputs[0]})
 		return decoder.Logits(w, h)
 	})

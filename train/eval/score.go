@@ -51,7 +51,7 @@ func NewScorer(backend compute.Backend, decoder model.Decoder, head loss.Head, t
 	s.lengths = append(s.lengths, decoder.MaxSeqLen)
 	var err error
 	s.exec, err = g.NewExec(backend, func(inputs []*g.Node) []*g.Node {
-		tokens, w := inputs[0], weights(s.params, inputs[1:]) // tokens [B, T+1]
+		tokens, w := inputs[0], model.NameWeights(s.params, inputs[1:]) // tokens [B, T+1]
 		hidden, _ := decoder.Hidden(w, model.Input{Tokens: g.SliceAxis(tokens, 1, g.AxisRange(0, -1))})
 		targets := g.Reshape(g.SliceAxis(tokens, 1, g.AxisRange(1)), -1)
 		nats, best := head.Greedy(hidden, w[decoder.OutputName()], targets)
@@ -76,7 +76,7 @@ type sequence struct {
 // inputs is how many tokens go through the model.
 func (q sequence) inputs() int64 { return int64(len(q.tokens) - 1) }
 
-// Progress is told how many tokens are done of how many, without padding. It may be nil.
+// Progress is told how many tokens of how many are done, padding left out. It may be nil.
 type Progress func(done, total int64)
 
 // Score answers requests, in their order.

@@ -72,7 +72,7 @@ type plain struct {
 func newPlain(t *testing.T, d model.Decoder, params []*tensors.Tensor) plain {
 	t.Helper()
 	exec, err := g.NewExec(backendtest.CPU(t), func(inputs []*g.Node) *g.Node {
-		w := weights(d.Params(), inputs[1:])
+		w := model.NameWeights(d.Params(), inputs[1:])
 		h, _ := d.Hidden(w, model.Input{Tokens: inputs[0]})
 		return d.Logits(w, h)
 	})

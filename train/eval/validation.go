@@ -3,6 +3,7 @@ package eval
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -138,7 +139,7 @@ func New(m *mesh.Mesh, decoder model.Decoder, head loss.Head, sequences int) (*E
 		if decoder.DocumentMask {
 			in.Segments, in.Positions, rest = rest[0], rest[1], rest[2:]
 		}
-		w := weights(e.params, rest)
+		w := model.NameWeights(e.params, rest)
 		hidden, _ := decoder.Hidden(w, in)
 		targets := g.Reshape(g.SliceAxis(tokens, 1, g.AxisRange(1)), -1)
 		return []*g.Node{head.PerToken(hidden, w[decoder.OutputName()], targets)}
@@ -147,15 +148,6 @@ func New(m *mesh.Mesh, decoder model.Decoder, head loss.Head, sequences int) (*E
 		return nil, fmt.Errorf("prepare the evaluation: %w", err)
 	}
 	return e, nil
-}
-
-// weights names the parameters among a graph's inputs.
-func weights(params []model.Param, inputs []*g.Node) model.Weights {
-	w := make(model.Weights, len(params))
-	for i, p := range params {
-		w[p.Name] = inputs[i]
-	}
-	return w
 }
 
 // Finalize frees the compiled program.
@@ -236,7 +228,7 @@ func (e *Evaluator) Validate(ctx context.Context, params []*tensors.Tensor, set 
 	}
 	r := resultOf(slices.DeleteFunc(measured, func(d Document) bool { return d.Tokens == 0 }))
 	if r.Bytes == 0 {
-		return r, fmt.Errorf("the validation set holds no text")
+		return r, errors.New("the validation set holds no text")
 	}
 	return r, nil
 }
