@@ -2,9 +2,9 @@
 // without cgo ([Vocab]: size, hash, special tokens, decoding). Encoding and training need the Rust library and live in
 // tokenizer/hf.
 //
-//	cfg := tokenizer.Default()
-//	cfg.Path = "tokenizer.json"
-//	vocab, err := tokenizer.Open(cfg) // or hf.Load(cfg), to encode as well
+//	json, err := os.ReadFile("tokenizer.json")
+//	...
+//	vocab, err := tokenizer.Parse(json, "<s>", "</s>") // or hf.New, to encode as well
 //	...
 //	text := vocab.Decode(ids)
 package tokenizer

@@ -36,19 +36,6 @@ func File(path string) string {
 	return path
 }
 
-// Open reads cfg.Path; cfg.BOS and cfg.EOS name the tokens that begin and end a document.
-func Open(cfg Config) (*Vocab, error) {
-	data, err := os.ReadFile(cfg.Path)
-	if err != nil {
-		return nil, fmt.Errorf("read tokenizer: %w", err)
-	}
-	v, err := Parse(data, cfg.BOS, cfg.EOS)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", cfg.Path, err)
-	}
-	return v, nil
-}
-
 // Parse reads the contents of a tokenizer.json. bos (which may be "") and eos name two of its special tokens: the file
 // itself does not say which they are.
 func Parse(data []byte, bos, eos string) (*Vocab, error) {

@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // encoded is one case of testdata/golden.py: a text, the ids Hugging Face's Python package gives it and, where it differs
@@ -174,26 +172,6 @@ func TestParseTrained(t *testing.T) {
 	spelled := strings.Replace(small, `{"id":3,`, `{"id":2,"content":"ab","special":true},{"id":3,`, 1)
 	if _, err := ParseTrained([]byte(spelled), Config{EOS: "</s>", VocabSize: 4}); err == nil || !strings.Contains(err.Error(), `special token "ab" is an ordinary word`) {
 		t.Errorf("a special token that text can spell: %v", err)
-	}
-}
-
-func TestOpen(t *testing.T) {
-	cfg := Default()
-	cfg.Path = filepath.Join("testdata", "tokenizer.json")
-	v, err := Open(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(byteLevelVocab(t).Hash(), v.Hash()); diff != "" {
-		t.Error(diff)
-	}
-	cfg.Path = filepath.Join(t.TempDir(), "none.json")
-	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), cfg.Path) {
-		t.Errorf("missing file: %v", err)
-	}
-	cfg.Path = filepath.Join("testdata", "corpus.json")
-	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "corpus.json: not a tokenizer.json") {
-		t.Errorf("another file: %v", err)
 	}
 }
 

@@ -62,7 +62,7 @@ func (c Config) Validate() error {
 type Index struct {
 	c     Config
 	key   string
-	tasks []Task
+	tasks []taskCount
 	items []item
 	// grams leads from an n-gram's hash to the last of its links; links of one n-gram form a chain.
 	grams map[uint64]int32
@@ -73,11 +73,11 @@ type Index struct {
 	lengths []int
 }
 
-// Task is a set of evaluation items.
-type Task struct {
-	Name    string
-	Items   int
-	Skipped int // shorter than min_words, so not looked for
+// taskCount is a set of evaluation items.
+type taskCount struct {
+	name    string
+	items   int
+	skipped int // shorter than min_words, so not looked for
 }
 
 type item struct {
@@ -165,7 +165,7 @@ func Load(ctx context.Context, c Config) (*Index, error) {
 				if !ok {
 					task = int32(len(x.tasks))
 					names[r.Task] = task
-					x.tasks = append(x.tasks, Task{Name: r.Task})
+					x.tasks = append(x.tasks, taskCount{name: r.Task})
 				}
 				l.add(task, strings.Trim(string(r.ID), `"`), r.text(c.MinWords))
 			}
@@ -187,9 +187,9 @@ type loader struct {
 
 func (l *loader) add(task int32, id, text string) {
 	words := ngram.Count(text)
-	l.tasks[task].Items++
+	l.tasks[task].items++
 	if words < l.c.MinWords {
-		l.tasks[task].Skipped++
+		l.tasks[task].skipped++
 		return
 	}
 	n := min(l.c.NGram, words)
@@ -218,9 +218,6 @@ func (l *loader) add(task int32, id, text string) {
 
 // Key identifies what the Index finds: a hash of the items and the settings.
 func (x *Index) Key() string { return x.key }
-
-// Tasks lists the tasks in the order in which they were read.
-func (x *Index) Tasks() []Task { return slices.Clone(x.tasks) }
 
 // Hit says which item a document holds most of.
 type Hit struct {
@@ -312,7 +309,7 @@ func (s *scanner) scan(text string) *Hit {
 	}
 	first := s.firsts[best]
 	of := s.items[best]
-	return &Hit{Task: s.tasks[of.task].Name, Item: of.id, Overlap: overlap, Run: longest, Text: ngram.Span(text, first.word, first.n)}
+	return &Hit{Task: s.tasks[of.task].name, Item: of.id, Overlap: overlap, Run: longest, Text: ngram.Span(text, first.word, first.n)}
 }
 
 // Step looks for evaluation text in documents and the turns of conversations. decontam.task names the task in any mode, so that

@@ -84,7 +84,7 @@ func TestStep(t *testing.T) {
 	if x.Key() == index(t, c).Key() || x.Key() == "" {
 		t.Error("the key does not tell settings apart")
 	}
-	if got := fmt.Sprint(x.Tasks()); got != "[{quiz 2 1} {zh 1 0} {wino 1 0} {cloze 1 0} {code 1 0} {lm 1 0}]" {
+	if got := fmt.Sprint(x.tasks); got != "[{quiz 2 1} {zh 1 0} {wino 1 0} {cloze 1 0} {code 1 0} {lm 1 0}]" {
 		t.Errorf("tasks %v", got)
 	}
 }

@@ -149,16 +149,3 @@ func (s *share) row(source int, rank int64) int64 {
 	}
 	return int64(at)
 }
-
-// bound is how far the count of a source in any stretch of rows can be from its share of it, in rows.
-func (s *share) bound(source int) float64 {
-	e := 0.0
-	for _, t := range slices.Backward(s.up[source]) {
-		p := float64(s.nodes[t.node].p) * 0x1p-64
-		if !t.left {
-			p = 1 - p
-		}
-		e = 1 + p*e
-	}
-	return e
-}

@@ -140,14 +140,8 @@ var Never = Interval{amount{kind: inSteps}}
 // EverySteps is an Interval of n optimizer steps.
 func EverySteps(n int64) Interval { return Interval{amount{kind: inSteps, n: n}} }
 
-// EveryTokens is an Interval of t training tokens.
-func EveryTokens(t Tokens) Interval { return Interval{amount{kind: inTokens, n: int64(t)}} }
-
 // EveryFraction is an Interval of the fraction f of the run.
 func EveryFraction(f Fraction) Interval { return Interval{amount{kind: inFraction, f: f}} }
-
-// EveryTime is an Interval of wall-clock time.
-func EveryTime(d Duration) Interval { return Interval{amount{kind: inTime, n: int64(d)}} }
 
 const wantInterval = `an interval such as "1000 steps", "20Btok", "10%", "30m" or "never"`
 

@@ -78,8 +78,8 @@ func TestParse(t *testing.T) {
 		{"1.5 steps", anyOf(ParseLength), nil, "not a whole number"},
 		{"120%", anyOf(ParseLength), nil, "out of range"},
 
-		{"50Btok", anyOf(ParseInterval), EveryTokens(50e9), ""},
-		{"30m", anyOf(ParseInterval), EveryTime(Duration(30 * time.Minute)), ""},
+		{"50Btok", anyOf(ParseInterval), Interval{amount{kind: inTokens, n: 50e9}}, ""},
+		{"30m", anyOf(ParseInterval), Interval{amount{kind: inTime, n: int64(30 * time.Minute)}}, ""},
 		{"5%", anyOf(ParseInterval), EveryFraction(0.05), ""},
 		{"never", anyOf(ParseInterval), Never, ""},
 		{"0%", anyOf(ParseInterval), Never, "never"},
@@ -164,7 +164,7 @@ func TestRoundTrip(t *testing.T) {
 			).Draw(t, "length"),
 			rapid.OneOf(
 				rapid.Map(rapid.Int64Min(1), EverySteps), rapid.Map(rapid.Float64Range(0.001, 1), func(f float64) Interval { return EveryFraction(Fraction(f)) }),
-				rapid.Map(rapid.Int64Min(1), func(n int64) Interval { return EveryTime(Duration(n)) }), rapid.Just(Never), rapid.Just(Interval{}),
+				rapid.Map(rapid.Int64Min(1), func(n int64) Interval { return Interval{amount{kind: inTime, n: n}} }), rapid.Just(Never), rapid.Just(Interval{}),
 			).Draw(t, "interval"),
 		}
 		for name, codec := range map[string]struct {

@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"unsafe"
@@ -33,19 +32,6 @@ type Tokenizer struct {
 }
 
 var _ tokenizer.Tokenizer = (*Tokenizer)(nil)
-
-// Load reads the tokenizer.json at cfg.Path; cfg.BOS and cfg.EOS name the tokens that begin and end a document.
-func Load(cfg tokenizer.Config) (*Tokenizer, error) {
-	data, err := os.ReadFile(cfg.Path)
-	if err != nil {
-		return nil, fmt.Errorf("read tokenizer: %w", err)
-	}
-	t, err := New(data, cfg.BOS, cfg.EOS)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", cfg.Path, err)
-	}
-	return t, nil
-}
 
 // New makes a Tokenizer from the contents of a tokenizer.json; bos and eos as in [tokenizer.Parse].
 func New(json []byte, bos, eos string) (*Tokenizer, error) {

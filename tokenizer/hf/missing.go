@@ -15,9 +15,6 @@ type Tokenizer struct{ *tokenizer.Vocab }
 // New returns ErrMissing.
 func New(json []byte, bos, eos string) (*Tokenizer, error) { return nil, ErrMissing }
 
-// Load returns ErrMissing.
-func Load(cfg tokenizer.Config) (*Tokenizer, error) { return nil, ErrMissing }
-
 // Encode returns ErrMissing.
 func (t *Tokenizer) Encode(text string) ([]uint32, error) { return nil, ErrMissing }
 

@@ -12,10 +12,9 @@ import (
 )
 
 func TestMissing(t *testing.T) {
-	_, loadErr := Load(tokenizer.Default())
 	_, newErr := New(nil, "", "")
 	_, trainErr := Train(t.Context(), tokenizer.Default(), slices.Values([]string{"text"}), nil)
-	for _, err := range []error{loadErr, newErr, trainErr} {
+	for _, err := range []error{newErr, trainErr} {
 		if !errors.Is(err, ErrMissing) || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "make setup") {
 			t.Errorf("got %v, want one line that names make setup", err)
 		}

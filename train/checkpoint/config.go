@@ -1,8 +1,6 @@
 package checkpoint
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -10,23 +8,23 @@ import (
 // Config says when a run saves, what it keeps and how long it puts up with a disk that refuses.
 type Config struct {
 	// EverySteps saves each time the step is a multiple of it; 0 = not by steps.
-	EverySteps int64 `yaml:"every_steps"`
+	EverySteps int64
 	// EveryTime saves when this long has passed since the last save; 0 = not by time. With both, whichever comes first.
-	EveryTime time.Duration `yaml:"every_time"`
+	EveryTime time.Duration
 	// Keep is how many of the newest checkpoints stay; at least 1.
-	Keep int `yaml:"keep"`
+	Keep int
 	// KeepEverySteps also keeps, forever, the first checkpoint at or after each multiple of so many steps; 0 = none.
-	KeepEverySteps int64 `yaml:"keep_every_steps"`
+	KeepEverySteps int64
 	// KeepEveryTokens does the same by tokens trained on; 0 = none.
-	KeepEveryTokens int64 `yaml:"keep_every_tokens"`
+	KeepEveryTokens int64
 	// At are steps to save at whatever else is due, and to keep, forever.
-	At []int64 `yaml:"at"`
+	At []int64
 	// MaxShardBytes bounds the tensor bytes of a file; a larger tensor gets a file of its own.
-	MaxShardBytes int64 `yaml:"max_shard_bytes"`
+	MaxShardBytes int64
 	// RetryAfter is the pause after the first failed save; it doubles with each further one up to [MaxRetryPause].
-	RetryAfter time.Duration `yaml:"retry_after"`
+	RetryAfter time.Duration
 	// GiveUpAfter is how long saves may fail in a row before the run must stop; 0 = at the first failure.
-	GiveUpAfter time.Duration `yaml:"give_up_after"`
+	GiveUpAfter time.Duration
 }
 
 // MaxRetryPause bounds the pause between two tries of a failing save: a disk that was freed is used within it.
@@ -46,32 +44,6 @@ func Default() Config {
 		RetryAfter:    5 * time.Second,
 		GiveUpAfter:   30 * time.Minute, // time for somebody to free a disk; as much work is at stake as EveryTime
 	}
-}
-
-// Validate reports everything that is wrong with the configuration.
-func (c Config) Validate() error {
-	var errs []error
-	for _, f := range []struct {
-		key        string
-		value, min int64
-	}{
-		{"every_steps", c.EverySteps, 0},
-		{"every_time", int64(c.EveryTime), 0},
-		{"keep", int64(c.Keep), 1},
-		{"keep_every_steps", c.KeepEverySteps, 0},
-		{"keep_every_tokens", c.KeepEveryTokens, 0},
-		{"max_shard_bytes", c.MaxShardBytes, 1 << 10},
-		{"retry_after", int64(c.RetryAfter), 1},
-		{"give_up_after", int64(c.GiveUpAfter), 0},
-	} {
-		if f.value < f.min {
-			errs = append(errs, fmt.Errorf("%s: %d is below the minimum of %d", f.key, f.value, f.min))
-		}
-	}
-	if c.EverySteps == 0 && c.EveryTime == 0 {
-		errs = append(errs, errors.New("every_steps and every_time are both 0: the run would never save; set one"))
-	}
-	return errors.Join(errs...)
 }
 
 // Due reports whether the state after step is to be saved, the last save being sinceLast ago.
