@@ -141,7 +141,7 @@ impl Direct {
         match &self.merges {
             Some(merges) if word.len() <= Merges::MAX_BYTES => {
                 merges.encode(word.as_bytes(), &mut cache.parts, out)
-            },
+            }
             _ => {
                 let mapped: String = word.bytes().map(|b| self.alphabet[b as usize]).collect();
                 out.extend(model.tokenize(&mapped)?.iter().map(|token| token.id));

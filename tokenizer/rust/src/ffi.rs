@@ -154,9 +154,10 @@ fn guard(f: impl FnOnce() -> Result<()>) -> *mut c_char {
     let message = match catch_unwind(AssertUnwindSafe(f)) {
         Ok(Ok(())) => return ptr::null_mut(),
         Ok(Err(error)) => error.to_string(),
-        Err(panic) => match panic.downcast_ref::<String>() {
-            Some(text) => format!("internal error: {text}"),
-            None => "internal error".to_owned(),
+        Err(panic) => match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+            (Some(text), _) => format!("internal error: {text}"),
+            (_, Some(text)) => format!("internal error: {text}"),
+            _ => "internal error".to_owned(),
         },
     };
     CString::new(message.replace('\0', "\\0")).unwrap_or_default().into_raw()

@@ -150,7 +150,8 @@ static PAGES: [OnceLock<Box<[Class; 256]>>; 0x1100] = [const { OnceLock::new() }
 
 fn page(number: usize) -> Box<[Class; 256]> {
     let mut table = Box::new([Other; 256]);
-    let text: String = (number << 8..(number + 1) << 8).filter_map(|c| char::from_u32(c as u32)).collect();
+    let text: String =
+        (number << 8..(number + 1) << 8).filter_map(|c| char::from_u32(c as u32)).collect();
     for (pattern, class) in [(r"\p{L}", Letter), (r"\p{N}", Number), (r"\s", Space)] {
         let pattern = SplitPattern::Regex(pattern.to_owned());
         let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)

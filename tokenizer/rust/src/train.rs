@@ -92,10 +92,7 @@ impl Trainer {
         let bytes = ByteLevel::new(false, true, false);
         let mut tokenizer = Tokenizer::new(model);
         tokenizer
-            .with_pre_tokenizer(Some(Sequence::new(vec![
-                self.split.clone().into(),
-                bytes.into(),
-            ])))
+            .with_pre_tokenizer(Some(Sequence::new(vec![self.split.clone().into(), bytes.into()])))
             // A decoder's options do nothing; these are the ones the Python package writes.
             .with_decoder(Some(ByteLevel::default()));
         tokenizer.add_special_tokens(&special_tokens);
