@@ -241,14 +241,5 @@ func stageStart(r *Resolved, start mix.Start) int64 {
 }
 
 func lengthEnd(r *Resolved, l units.Length) int64 {
-	return l.Resolve(r.Plan.Steps(), func(tokens int64) int64 { return stepAfter(r.Plan, tokens) })
-}
-
-// stepAfter is the first step that begins at or after a number of tokens.
-func stepAfter(p *schedule.Plan, tokens int64) int64 {
-	step := p.StepAt(tokens)
-	if p.TokensBefore(step) < tokens {
-		step++
-	}
-	return step
+	return l.Resolve(r.Plan.Steps(), r.Plan.StepsFor)
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"time"
 
 	"pretrain/internal/problem"
 	"pretrain/internal/units"
@@ -127,7 +128,7 @@ func DefaultCheckpoint() Checkpoint {
 	}
 }
 
-const minute = units.Duration(60e9)
+const minute = units.Duration(time.Minute)
 
 // Validate reports every problem at once.
 func (c Checkpoint) Validate() error {
@@ -211,8 +212,8 @@ type Validation struct {
 	// Fraction of the documents, chosen by a hash of their content: the same document is on the same side in every run.
 	// Default 1%.
 	Fraction units.Fraction `yaml:"fraction"`
-	// MaxBytes bounds the text that is kept for validation; documents of the validation side beyond it are left out of
-	// both sides. Default 64MiB, some 16M tokens: far below any measurable error.
+	// MaxBytes bounds the text that is kept for validation: of more, the documents with the lowest hashes; the others are
+	// trained on. Default 64MiB, some 16M tokens: far below any measurable error.
 	MaxBytes units.Bytes `yaml:"max_bytes"`
 }
 

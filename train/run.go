@@ -54,9 +54,9 @@ type Run struct {
 // ErrInterrupted is returned by Train when its context ended: the state is saved and the run can be resumed.
 var ErrInterrupted = errors.New("interrupted: the run is saved; the same command goes on from here")
 
-// GrowError is returned by Train when the validation loss makes the batch grow (batch.tokens: law). Nothing is wrong: the run
-// goes on when Schedule, Batches, Data and Assembler are those of the larger batch from Step on and Train is called again, or as
-// they are if they cannot be.
+// GrowError is returned by Train when the validation loss makes the batch grow (batch.tokens: law). Nothing is wrong: set
+// Schedule, Batches, Data and Assembler to those of the larger batch from Step on, or leave them where it cannot be had, and
+// call Train again.
 type GrowError struct {
 	Step, Sequences int64
 	Loss            float64 // nats per token
@@ -113,7 +113,7 @@ func startDevice() *device {
 // is empty.
 func (r *Run) next(batches *feed.Prefetch) (*Placed, time.Duration, error) {
 	began := time.Now()
-	micro, _, err := batches.Next()
+	micro, err := batches.Next()
 	if err != nil {
 		return new(Placed), 0, err
 	}

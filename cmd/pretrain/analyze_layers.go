@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -100,7 +101,7 @@ func analyzeLayers(ctx context.Context, o layersOptions, stdout, stderr io.Write
 	sets := c.validation(d.Decoder.Config)
 	names := slices.Sorted(maps.Keys(sets))
 	if len(names) == 0 {
-		return fmt.Errorf("the run has no held-out text to measure on")
+		return errors.New("the run has no held-out text to measure on")
 	}
 	a.set = sets[names[0]]
 	if len(names) > 1 {

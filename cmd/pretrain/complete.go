@@ -136,7 +136,7 @@ func (c *completer) Close() {
 	c.onDevice.Close()
 }
 
-// check refuses a way to draw that is none.
+// checkSampling refuses flags that are out of range.
 func checkSampling(s generate.Sampling) error {
 	for _, v := range []struct {
 		flag            string

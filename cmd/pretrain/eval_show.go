@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -56,7 +55,7 @@ func evalRows(r eval.Report) []evalRow {
 		if t.LeftOut > 0 {
 			note += fmt.Sprintf(", %d left out: a choice is empty or longer than the window", t.LeftOut)
 		}
-		for _, m := range slices.SortedFunc(maps.Keys(t.Metrics), cmp.Compare[eval.Metric]) {
+		for _, m := range slices.Sorted(maps.Keys(t.Metrics)) {
 			rows = append(rows, evalRow{t.Task, string(m), t.Metrics[m], t.Count, note})
 		}
 	}

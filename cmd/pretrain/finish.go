@@ -60,12 +60,7 @@ func (j *job) finish(ctx context.Context, start time.Time, asJSON bool) error {
 // show prints the result: one JSON object, or a summary for people.
 func (j *job) show(r *result, asJSON bool) error {
 	if asJSON {
-		text, err := json.Marshal(r)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(j.stdout, "%s\n", text)
-		return err
+		return printJSON(j.stdout, r)
 	}
 	w := j.stdout
 	switch {
@@ -95,23 +90,23 @@ func (j *job) show(r *result, asJSON bool) error {
 	return nil
 }
 
-// lastValidation is the final measurement, from metrics.jsonl's last line.
+// lastValidation is the last measurement in metrics.jsonl; unknown where there is none.
 func (j *job) lastValidation() (metrics.Eval, error) {
-	none := metrics.Eval{ValLoss: metrics.Number(math.NaN()), ValBPB: metrics.Number(math.NaN())}
+	last := metrics.Eval{ValLoss: metrics.Number(math.NaN()), ValBPB: metrics.Number(math.NaN())}
 	file, err := vfs.OS.Open(filepath.Join(j.dir, "metrics.jsonl"))
 	if err != nil {
-		return none, err
+		return last, err
 	}
 	defer file.Close()
 	for record, err := range metrics.Records(file) {
 		if err != nil {
-			return none, err
+			return last, err
 		}
 		if record.Eval != nil {
-			none = *record.Eval
+			last = *record.Eval
 		}
 	}
-	return none, nil
+	return last, nil
 }
 
 // baselines are what general compressors make of the held-out text; zero where there is none, more than one source, or a model that was
@@ -128,7 +123,7 @@ func (j *job) baselines(ctx context.Context) (baseline.Sizes, error) {
 	return baseline.Sizes{}, nil
 }
 
-// sample continues the configured prompts and appends them to sample.txt; at the end of the run it prints them, too.
+// sample continues the configured prompts, prints the texts and writes them to a file of the step and to sample.txt.
 func (j *job) sample(ctx context.Context, s *train.State, step int64) error {
 	c := j.config.Run.Sample
 	if c.Tokens == 0 {

@@ -2,10 +2,8 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -240,7 +238,7 @@ func drawFamilies(p *report.Page) error {
 			return err
 		}
 		pins, err := store.Pins()
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
 			return err
 		}
 		if id != nil && id.Parent != nil || len(pins) > 0 {

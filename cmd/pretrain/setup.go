@@ -65,7 +65,7 @@ func newDoctor(stdout io.Writer) *cobra.Command {
 				report.Print(stdout)
 			}
 			if err == nil && !report.OK() {
-				err = fmt.Errorf("doctor: something is missing: see above")
+				err = errors.New("doctor: something is missing: see above")
 			}
 			return err
 		},

@@ -181,7 +181,8 @@ func (k *counts) estimate(c Config, trained int) (*Model, error) {
 	probabilities := make([]float64, len(k.grams))
 	m.entries = make([]entry, 0, len(k.grams)+1)
 	m.entries = append(m.entries, entry{hash: 0, logP: float32(math.Log(root.given / root.total / words))}) // the unknown word, if it has no count
-	for i, g := range k.grams {                                                                             // suffixes and contexts come before
+	// An n-gram's suffix and context stand before it in the list, so their values are there already.
+	for i, g := range k.grams {
 		at, lower := root, 1/words
 		if g.order > 1 {
 			at, lower = contexts[g.context], probabilities[g.suffix]

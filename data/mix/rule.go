@@ -1,6 +1,7 @@
 package mix
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -114,15 +115,7 @@ func (r Rule) unimax(of []candidate, budget float64) []float64 {
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		if room(a) < room(b) {
-			return -1
-		}
-		if room(a) > room(b) {
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(room(a), room(b)) })
 	w, sum := make([]float64, len(of)), 0.0
 	for n, i := range order {
 		w[i] = min(room(i), (budget-sum)/float64(len(order)-n))

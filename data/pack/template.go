@@ -1,6 +1,7 @@
 package pack
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -55,7 +56,7 @@ func (t Template) Pieces(messages []data.Message) ([]Piece, error) {
 		return nil, fmt.Errorf("chat template %q; want %s, %s or %s", t, MiniCPM, ChatML, NoTemplate)
 	}
 	if len(messages) == 0 {
-		return nil, fmt.Errorf("a conversation without messages")
+		return nil, errors.New("a conversation without messages")
 	}
 	var pieces []Piece
 	add := func(text string, loss, marker bool) {

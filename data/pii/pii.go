@@ -3,6 +3,7 @@
 package pii
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -125,10 +126,7 @@ func Find(text string) []Span {
 		return found
 	}
 	slices.SortFunc(found, func(a, b Span) int {
-		if a.Start != b.Start {
-			return a.Start - b.Start
-		}
-		return b.End - a.End
+		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(b.End, a.End))
 	})
 	kept := found[:1]
 	for _, s := range found[1:] {

@@ -18,7 +18,7 @@ const (
 var (
 	citation = regexp.MustCompile(`\[\d*\]|\[edit\]|\[citation needed\]`)
 	policies = []string{"terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies"}
-	// closers may stand after the mark that ends a sentence.
+	// c4Marks end a sentence, or stand after the mark that does.
 	c4Marks = runes(`.?!"'。？！”’」』…`)
 )
 

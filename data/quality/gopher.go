@@ -9,18 +9,22 @@ import (
 
 // The reasons of Gopher's rules, named as datatrove names them.
 const (
-	ShortDoc       data.Reason = "gopher_short_doc"
-	LongDoc        data.Reason = "gopher_long_doc"
-	BelowAverage   data.Reason = "gopher_below_avg_threshold"
-	AboveAverage   data.Reason = "gopher_above_avg_threshold"
-	ManyHashes     data.Reason = "gopher_too_many_hashes"
-	ManyEllipses   data.Reason = "gopher_too_many_ellipsis"
-	ManyBullets    data.Reason = "gopher_too_many_bullets"
-	EndEllipses    data.Reason = "gopher_too_many_end_ellipsis"
-	BelowAlpha     data.Reason = "gopher_below_alpha_threshold"
-	FewStopWords   data.Reason = "gopher_enough_stop_words"
-	charsOfWord                = 2 // a Chinese word is about two characters
-	charLetterLoss             = 0.1
+	ShortDoc     data.Reason = "gopher_short_doc"
+	LongDoc      data.Reason = "gopher_long_doc"
+	BelowAverage data.Reason = "gopher_below_avg_threshold"
+	AboveAverage data.Reason = "gopher_above_avg_threshold"
+	ManyHashes   data.Reason = "gopher_too_many_hashes"
+	ManyEllipses data.Reason = "gopher_too_many_ellipsis"
+	ManyBullets  data.Reason = "gopher_too_many_bullets"
+	EndEllipses  data.Reason = "gopher_too_many_end_ellipsis"
+	BelowAlpha   data.Reason = "gopher_below_alpha_threshold"
+	FewStopWords data.Reason = "gopher_enough_stop_words"
+)
+
+// How the rules differ where characters are counted instead of words.
+const (
+	charsOfWord    = 2   // a Chinese word is about two characters
+	charLetterLoss = 0.1 // so much is taken off the least part of units with a letter
 )
 
 // gopher is a step.

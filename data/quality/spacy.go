@@ -9,8 +9,6 @@ import (
 // The rules of spaCy's English tokenizer (spacy/lang/punctuation.py, spacy/lang/en/tokenizer_exceptions.py, 3.8) by which
 // datatrove counts words, as far as they matter to its rules: abbreviations are a short list here.
 
-var asciiSpace, asciiPunctuation, affix [128]bool
-
 // loneAffixes are cut off at either end of a piece: LIST_PUNCT, LIST_QUOTES and LIST_CURRENCY of spaCy that are not ASCII.
 const loneAffixes = "…“”‘’´`‚„«»「」『』（）〔〕【】《》〈〉。？！，、；：～·।،۔؛٪£€¥¿¡؟—–§₩฿"
 
@@ -28,20 +26,22 @@ func runes(s string) map[rune]bool {
 	return m
 }
 
-var _ = fill(&asciiSpace, " \t\n\v\f\r\x1c\x1d\x1e\x1f") && fill(&asciiPunctuation, "!/:%&(\\#+^]~'{|=-`*$><?)@_.\"},;[") &&
-	fill(&affix, ",:;!?()[]{}<>_#*&'\"`$%=~") && func() bool {
-	for c := range 32 { // datatrove counts control characters, but for the line feed, as punctuation
-		asciiPunctuation[c] = c != '\n'
-	}
-	asciiPunctuation[127] = true
-	return true
-}()
+var (
+	asciiSpace       = ascii(" \t\n\v\f\r\x1c\x1d\x1e\x1f")
+	asciiPunctuation = ascii("!/:%&(\\#+^]~'{|=-`*$><?)@_.\"},;[" + controls)
+	affix            = ascii(",:;!?()[]{}<>_#*&'\"`$%=~")
+)
 
-func fill(t *[128]bool, chars string) bool {
+// controls are the control characters but for the line feed: datatrove counts them as punctuation.
+const controls = "\x00\x01\x02\x03\x04\x05\x06\a\b\t\v\f\r\x0e\x0f" +
+	"\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f\x7f"
+
+// ascii is a set of ASCII characters.
+func ascii(chars string) (set [128]bool) {
 	for _, c := range []byte(chars) {
-		t[c] = true
+		set[c] = true
 	}
-	return true
+	return set
 }
 
 // isPunctuation is about characters beyond ASCII.
@@ -56,13 +56,7 @@ var abbreviations = words(`a.m. Adm. Bros. co. Co. Corp. D.C. Dr. e.g. E.g. E.G.
 // pronouns are what the verbs of contractions follow.
 var pronouns = words("i you he she it we they who what when where why how there that this these those")
 
-func words(s string) map[string]bool {
-	m := map[string]bool{}
-	for _, w := range strings.Fields(s) {
-		m[w] = true
-	}
-	return m
-}
+func words(s string) map[string]bool { return setOf(strings.Fields(s)) }
 
 // exceptional are the first bytes of the marks that every exception has one of, "cannot" aside.
 var exceptional = func() (t [256]bool) {

@@ -3,6 +3,7 @@ package read
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -52,7 +53,7 @@ func goRoot(ctx context.Context, spec Spec) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 	root := strings.TrimSpace(string(out))
 	if err == nil && root == "" {
-		err = fmt.Errorf("it printed nothing")
+		err = errors.New("it printed nothing")
 	}
 	if err != nil {
 		return "", fmt.Errorf("open source %s: go env GOROOT: %w; install Go, set GOROOT in the environment, or set path to a folder of your own text", GoStd, err)

@@ -1,6 +1,7 @@
 package read
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -214,10 +215,7 @@ func describe(seen map[string]int) string {
 		return "no files at all (hidden ones do not count)"
 	}
 	exts := slices.SortedFunc(maps.Keys(seen), func(a, b string) int {
-		if seen[a] != seen[b] {
-			return seen[b] - seen[a]
-		}
-		return strings.Compare(a, b)
+		return cmp.Or(cmp.Compare(seen[b], seen[a]), cmp.Compare(a, b))
 	})
 	var parts []string
 	for i, e := range exts {

@@ -2,6 +2,7 @@ package safetensors
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -127,10 +128,7 @@ func (h headerEntry) entry(name string) (Entry, error) {
 // holes or overlaps, as the format demands.
 func (f *Reader) place(dataStart, size int64) error {
 	slices.SortStableFunc(f.entries, func(a, b Entry) int {
-		if a.Offset != b.Offset {
-			return int(max(-1, min(1, a.Offset-b.Offset)))
-		}
-		return int(max(-1, min(1, a.Size-b.Size))) // empty tensors first
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Size, b.Size)) // empty tensors first
 	})
 	next := int64(0)
 	for i := range f.entries {
@@ -167,15 +165,6 @@ func (f *Reader) Lookup(name string) (Entry, bool) {
 		return Entry{}, false
 	}
 	return f.entries[i], true
-}
-
-// Section returns a tensor's data as a stream.
-func (f *Reader) Section(name string) (*io.SectionReader, error) {
-	e, ok := f.Lookup(name)
-	if !ok {
-		return nil, fmt.Errorf("tensor %q: not in this file", name)
-	}
-	return io.NewSectionReader(f.r, e.Offset, e.Size), nil
 }
 
 // ReadTensor returns a tensor's data in a new slice.

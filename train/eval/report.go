@@ -1,7 +1,6 @@
 package eval
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -137,7 +136,7 @@ func compareTask(a, b TaskResult) []Difference {
 		other[item.ID] = item
 	}
 	var list []Difference
-	for _, m := range slices.SortedFunc(maps.Keys(a.Metrics), cmp.Compare[Metric]) {
+	for _, m := range slices.Sorted(maps.Keys(a.Metrics)) {
 		d := Difference{Name: a.Task, Metric: m}
 		var differences []float64
 		for _, item := range a.Items {

@@ -4,9 +4,9 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
-	"time"
 
 	"pretrain/data/mix"
 	"pretrain/data/pack"
@@ -161,26 +161,22 @@ func prefetch(ctx context.Context, a Assembler, from, to int64, depth, goroutine
 	return p
 }
 
-// Next returns the next step's micro-batches and how long they were waited for. An error is that of the batch that could
-// not be made, such as a shard that was truncated under the run.
-func (p *Prefetch) Next() ([]*Batch, time.Duration, error) {
-	start := time.Now()
+// Next waits for the next step's micro-batches. An error is that of the batch that could not be made, such as a shard that
+// was truncated under the run.
+func (p *Prefetch) Next() ([]*Batch, error) {
 	if slot, ok := <-p.queue; ok {
 		if b, ok := <-slot; ok {
-			return b, time.Since(start), nil
+			return b, nil
 		}
 	}
 	if err := p.group.Wait(); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	return nil, 0, fmt.Errorf("the run has no more batches")
+	return nil, errors.New("the run has no more batches")
 }
 
 // Close stops assembling and waits for the workers.
 func (p *Prefetch) Close() {
 	p.stop()
-	for slot := range p.queue {
-		_ = slot
-	}
 	_ = p.group.Wait() // The context's error, or one that Next reports.
 }

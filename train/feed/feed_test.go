@@ -202,15 +202,15 @@ func TestPrefetchOrder(t *testing.T) {
 		p := NewPrefetch(context.Background(), a, from, to)
 		defer p.Close()
 		for step := from; step < to; step++ {
-			b, waited, err := p.Next()
-			if err != nil || waited < 0 {
-				rt.Fatalf("step %d: %v after %v", step, err, waited)
+			b, err := p.Next()
+			if err != nil {
+				rt.Fatalf("step %d: %v", step, err)
 			}
 			if diff := cmp.Diff(batchAt(t, a, step), b); diff != "" {
 				rt.Fatalf("step %d: %s", step, diff)
 			}
 		}
-		if b, _, err := p.Next(); err == nil {
+		if b, err := p.Next(); err == nil {
 			rt.Fatalf("after the last step: %v", b)
 		}
 	})
@@ -230,7 +230,7 @@ func TestNothingMovesTheOrder(t *testing.T) {
 			goroutines := rapid.SampledFrom([]int{1, 2, 8}).Draw(rt, "goroutines")
 			p := prefetch(context.Background(), a, at, steps, rapid.IntRange(0, 9).Draw(rt, "ahead"), goroutines)
 			for stop := rapid.Int64Range(at+1, steps).Draw(rt, "stop"); at < stop; at++ {
-				b, _, err := p.Next()
+				b, err := p.Next()
 				if err != nil {
 					rt.Fatal(err)
 				}
@@ -307,11 +307,11 @@ func TestPrefetchError(t *testing.T) {
 	for range 20 {
 		p := NewPrefetch(context.Background(), a, 0, steps)
 		for step := range bad {
-			if _, _, err := p.Next(); err != nil {
+			if _, err := p.Next(); err != nil {
 				t.Fatalf("step %d: %v; only step %d is broken", step, err, bad)
 			}
 		}
-		_, _, err := p.Next()
+		_, err := p.Next()
 		if !errors.Is(err, errBroken) || !strings.HasPrefix(err.Error(), fmt.Sprintf("batch of step %d, source web: ", bad)) {
 			t.Errorf("step %d: error %v", bad, err)
 		}
@@ -328,14 +328,14 @@ func TestPrefetchEndsWithItsContext(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			p := NewPrefetch(ctx, a, 0, steps)
 			for range taken {
-				if _, _, err := p.Next(); err != nil {
+				if _, err := p.Next(); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if cancelled {
 				cancel()
 				for { // what is ready may still come
-					if _, _, err := p.Next(); err != nil {
+					if _, err := p.Next(); err != nil {
 						if !errors.Is(err, context.Canceled) && taken+depth < steps {
 							t.Errorf("after the context ended: %v", err)
 						}

@@ -38,7 +38,7 @@ type Config struct {
 	WeightDecay float64 `yaml:"weight_decay"`
 	// DecayEmbeddings also decays embeddings, gains and biases. Default false: decay is for hidden matrices and an untied output.
 	DecayEmbeddings bool `yaml:"decay_embeddings"`
-	// Momentum of sgd (0: none) . Default 0.9.
+	// Momentum of sgd (0: none). Default 0.9.
 	Momentum float64 `yaml:"momentum"`
 	// Nesterov looks ahead with sgd's momentum. Default false.
 	Nesterov bool `yaml:"nesterov"`

@@ -1,5 +1,5 @@
 // Package report makes one HTML page of one or several runs: what they were, how the loss fell, what held them up, what was
-// measured of them. The page is one file that needs nothing else; [Handler] serves the same page of a folder of runs, live.
+// measured of them. The page is one file that needs nothing else; [Live] serves the same page of a folder of runs while they train.
 package report
 
 import (

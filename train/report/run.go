@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -159,7 +160,7 @@ type countingReader struct {
 
 func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	if i := strings.LastIndexByte(string(p[:n]), '\n'); i >= 0 {
+	if i := bytes.LastIndexByte(p[:n], '\n'); i >= 0 {
 		c.lines = c.read + int64(i) + 1
 	}
 	c.read += int64(n)

@@ -1,6 +1,7 @@
 package spike
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ func (c Config) Around(step, earliest int64) Window {
 // Windows are in the order of their spikes.
 type Windows []Window
 
-// At is the window a step is in: where several hold it, one of whose spike it is, if any.
+// At is the window that a step is in: of several, one whose spike it is, if there is one.
 func (w Windows) At(step int64) (in Window, ok bool) {
 	for _, each := range w {
 		if each.From <= step && step < each.To && (!ok || each.Spike == step) {
@@ -44,7 +45,7 @@ func (w Windows) With(add Window) Windows {
 		return w
 	}
 	all := append(slices.Clone(w), add)
-	slices.SortFunc(all, func(a, b Window) int { return int(a.Spike - b.Spike) })
+	slices.SortFunc(all, func(a, b Window) int { return cmp.Compare(a.Spike, b.Spike) })
 	return all
 }
 
