@@ -41,7 +41,7 @@ func Load(nameOrPath string, sets []string) (*Resolved, error) {
 	return resolve(Read(nameOrPath, sets))
 }
 
-// LoadWithoutFiles is [Load] for who only plans: the data and tokenizer need not be on this machine.
+// LoadWithoutFiles is [Load] for a caller that only plans: the data and tokenizer need not be on this machine.
 func LoadWithoutFiles(nameOrPath string, sets []string) (*Resolved, error) {
 	return resolve(readDraft(nil, nameOrPath, sets, false))
 }
@@ -61,7 +61,7 @@ type Draft struct {
 	name string
 }
 
-// Read is the first half of [Load].
+// Read is the first half of [Load]; [Draft.Resolve] is the second.
 func Read(nameOrPath string, sets []string) (*Draft, error) {
 	return readDraft(nil, nameOrPath, sets, true)
 }
@@ -73,8 +73,8 @@ type Text struct {
 	Run  string // the name of a run that takes its values; "": its own
 }
 
-// ReadOver is [Read] for a configuration given by what differs from base: a patch of nameOrPath, "" for none, then sets. A patch
-// that itself extends a configuration leaves nothing of the base that this one gives.
+// ReadOver is [Read] for a configuration given by what differs from base: a patch of nameOrPath, "" for none, then sets. Where
+// the patch itself extends a configuration, all that this one gives overrides base.
 func ReadOver(base Text, nameOrPath string, sets []string) (*Draft, error) {
 	return readDraft(&base, nameOrPath, sets, true)
 }

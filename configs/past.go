@@ -59,8 +59,8 @@ func (r *Resolved) changed(run Run, past *Past) (*Resolved, error) {
 	return other, nil
 }
 
-// MicroBatches are the numbers of sequences that batch.micro_batch: auto may become, from the smallest: powers of two and the
-// divisors of the smallest batch, that come out even over so many parts and make up each batch of the run.
+// MicroBatches are the numbers of sequences that batch.micro_batch: auto may become, ascending: those powers of two and
+// divisors of the smallest batch that divide evenly into parts, and of which each batch of the run is a multiple.
 func (r *Resolved) MicroBatches(parts int64) (sizes []int64) {
 	most := r.Derived.MicroBatch // what stands for auto: the smallest batch
 	for n := parts; n <= most; n += parts {
@@ -90,8 +90,8 @@ func (r *Resolved) WithRemat(remat model.Remat) (*Resolved, error) {
 	return r.changed(run, r.Past)
 }
 
-// KeepFit is the configuration with what batch.micro_batch: auto and train.remat: auto were when old was trained, a micro-batch if it
-// still divides the batches.
+// KeepFit is the configuration with batch.micro_batch: auto and train.remat: auto replaced by what they were when old was
+// trained; the micro-batch only if it still divides the batches.
 func (r *Resolved) KeepFit(old *Resolved) *Resolved {
 	if kept := old.Run.Train.Remat; r.Run.Train.Remat == model.RematAuto && kept != model.RematAuto {
 		if same, err := r.WithRemat(kept); err == nil {

@@ -59,8 +59,8 @@ func (m Message) Check() error {
 	return fmt.Errorf("role %q; want %s, %s, %s, %s or %s", m.Role, System, User, Assistant, ToolCall, Tool)
 }
 
-// Plain is the document's content as one text: its text, or what is said in it, without roles. It is what a document is
-// told from others by, and what a tokenizer is trained on.
+// Plain is the document's content as one text: its text, or what is said in it, without roles. Documents are told apart by it,
+// and tokenizers trained on it.
 func (d *Document) Plain() string {
 	if len(d.Messages) == 0 {
 		return d.Text

@@ -142,9 +142,10 @@ func (p *Plan) settle() {
 	}
 }
 
-// Grows says what a batch of tokens: law does after step updates, given the validation loss (nats per token) there: it grows to
-// [LawTokens], taken to the nearest power-of-two number of micro-batches so that few sizes occur, and within the law's bounds.
-// It never shrinks, as a noisy loss would make it swing. False where it stays, or does not follow the loss.
+// Grows says whether a batch of "tokens: law" grows after step updates, given the validation loss there (nats per token), and
+// to how many sequences: [LawTokens], rounded to the nearest power-of-two number of micro-batches so that few sizes occur, and
+// within the law's bounds. It never shrinks: with a noisy loss it would swing. False where it stays, or does not follow the
+// loss.
 func (p *Plan) Grows(step int64, loss float64) (sequences int64, yes bool) {
 	if p.law == (lawBounds{}) || !(loss > 0) {
 		return 0, false
@@ -154,8 +155,8 @@ func (p *Plan) Grows(step int64, loss float64) (sequences int64, yes bool) {
 	return n, n > p.SequencesAt(step)
 }
 
-// Grow is the plan with another batch from its own first update on, what [Plan.Grows] said there; p is a [Plan.Continue] of the
-// plan that said it. The error is of a batch that no law of p gives.
+// Grow is the plan with the batch that [Plan.Grows] gave, from its own first update on; p continues ([Plan.Continue]) the plan
+// that gave it. A batch that p's law cannot give is an error.
 func (p *Plan) Grow(sequences int64) (*Plan, error) {
 	if n := sequences / p.micro; p.law == (lawBounds{}) || sequences%p.micro != 0 || n < p.law.min || n > p.law.max {
 		return nil, fmt.Errorf("batch plan: %d sequences from step %d: want a multiple of micro_batch %d within batch.law", sequences, p.from, p.micro)

@@ -76,10 +76,10 @@ func New(c Config, run *Plan) (*Schedule, error) {
 	return s, nil
 }
 
-// Continue is the schedule of a run that took s's updates before step and goes on by c, over a plan that has the same past:
-// a resumed run whose schedule changed, or a branch. c is laid out as if the run had been its own from the start, and counts
-// from step on: lengths count from the start of the run, fractions are of its whole length. A decay would then be entered in its
-// middle where it is longer than what is left of the run; that is an error, unless s was decaying, too.
+// Continue is the schedule of a run that took s's updates before step and goes on by c, over a plan that has the same past: a
+// resumed run whose schedule changed, or a branch. c is laid out as if the run had been its own from the start, and counts from
+// step on: lengths count from the start of the run, fractions are of its whole length. A decay that is longer than what is left
+// of the run would be entered in its middle: that is an error, unless s was decaying, too.
 func (s *Schedule) Continue(step int64, c Config, run *Plan) (*Schedule, error) {
 	next, err := New(c, run)
 	if err != nil || step <= 0 {
@@ -133,8 +133,8 @@ func (c Config) layOut(run *Plan) layout {
 // maxCycles bounds SGDR's restarts, far above any use of them.
 const maxCycles = 10000
 
-// Fits reports the parts that are too long for the run, as joined problem.Problem errors. It asks of the rest only that it
-// could be read.
+// Fits reports the parts that are too long for the run, as joined problem.Problem errors. The rest of the configuration need
+// not be valid, only readable.
 func (c Config) Fits(run *Plan) error {
 	var p problem.List
 	l := c.layOut(run)

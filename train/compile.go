@@ -8,8 +8,8 @@ import (
 	g "github.com/gomlx/gomlx/core/graph"
 )
 
-// Compile compiles the step of so many micro-batches of so many sequences, without running it: for asking the backend what it
-// takes. A later step of the same shapes does not compile again.
+// Compile compiles the step of microBatches micro-batches of sequences sequences each, without running it, so that the backend
+// can be asked what it takes. A later step of the same shapes does not compile again.
 func (p *Program) Compile(sequences, seqLen, microBatches int) (*g.Graph, error) {
 	var inputs []shapes.Shape
 	for d := range p.mesh.Devices() {

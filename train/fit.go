@@ -7,11 +7,11 @@ import (
 	"pretrain/internal/backend/memory"
 )
 
-// ErrNoAccount says that the backend does not tell what a program takes, as GoMLX's own.
+// ErrNoAccount says that the backend does not tell what memory a program takes. GoMLX's own does not.
 var ErrNoAccount = errors.New("the backend does not say what a program takes of its memory: use --backend cpu or cuda")
 
-// Peak is what training on so many micro-batches of so many sequences takes of each device's memory, in bytes, by the compiler's
-// account: program and state while the step runs. It compiles and runs nothing; see [Program.Compile].
+// Peak is the memory that a step takes of each device, in bytes, by the compiler's account: program and state while the step
+// runs. The step is that of [Program.Compile]; it is compiled and not run.
 func (p *Program) Peak(sequences, seqLen, microBatches int) (int64, error) {
 	gr, err := p.Compile(sequences, seqLen, microBatches)
 	if err != nil {
@@ -27,9 +27,9 @@ func (p *Program) Peak(sequences, seqLen, microBatches int) (int64, error) {
 // ErrNoRoom says that not even the smallest micro-batch fits.
 var ErrNoRoom = errors.New("no room")
 
-// Fit is the largest of some micro-batches, given from the smallest, whose peak is at most usable bytes, and its peak. It asks for
-// the largest first, which most often fits and is what the run compiles anyway, then for the smallest, and goes on between the
-// largest that fits and the smallest that does not, where a line through the two says: memory grows about linearly.
+// Fit is the largest of sizes, ascending micro-batches, whose peak is at most usable bytes, and that peak. It tries the largest
+// first, which most often fits and is what the run compiles anyway, then the smallest, and then sizes between the largest that
+// fits and the smallest that does not, where a line through those two meets usable: memory grows about linearly.
 func Fit(sizes []int64, usable int64, peak func(sequences int64) (int64, error)) (sequences, bytes int64, err error) {
 	// The peak at sizes[i]; a program too large to be compiled has more than any device.
 	at := func(i int) (float64, error) {

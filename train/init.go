@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Init returns a fresh state: parameters drawn from key as their [model.Param] says, gains at one, optimizer and counters
-// at zero. Each element is a function of the key, the parameter's name and its place, so that the number of cores and
-// the other parameters have no say in it.
+// Init returns a fresh state: parameters drawn from key as their [model.Param] says, gains at one, optimizer and counters at
+// zero. Each element is a function of the key, the parameter's name and its place, whatever the number of cores and the other
+// parameters.
 func Init(m *mesh.Mesh, l Layout, key prng.Key) (*State, error) {
 	host := make([]HostTensor, len(l.Specs))
 	var group errgroup.Group

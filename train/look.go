@@ -97,8 +97,8 @@ func OnlyParams(backend compute.Backend, l Layout, params []*tensors.Tensor) *St
 	return &State{Layout: l, Tensors: append(slices.Clone(params), make([]*tensors.Tensor, len(l.Specs)-len(params))...), mesh: mesh.One(backend)}
 }
 
-// Gradient is that of a batch with the state's parameters, which stay as they are. The batch comes in parts of one size: two or
-// more show its noise.
+// Gradient is the gradient of a batch at the state's parameters, which it does not change. The batch comes in parts of one
+// size: two or more show its noise.
 func (p *Program) Gradient(s *State, parts []*feed.Batch) (*Gradient, error) {
 	n := p.layout.NumParams()
 	d := &Gradient{sums: p.zeroGradients(), n: n}

@@ -13,8 +13,8 @@ import (
 // Train runs the loop to the last step or until ctx ends; either way the state is saved before it returns.
 //
 // The host is a step ahead of the device: while step s is computed, the batch of step s+1 is put on the device and the step
-// handed over, and only then the loss of s is waited for and written down. The device stands still only where something needs the state itself
-// (validation, sample, save), or where a batch is late, which metrics show as data_wait_ms.
+// handed over, and only then is the loss of s waited for and written down. The device stands still only where something needs
+// the state itself (validation, sample, save), or where a batch is late, which metrics show as data_wait_ms.
 func (r *Run) Train(ctx context.Context) error {
 	steps := r.Batches.Steps()
 	batches := feed.NewPrefetch(ctx, r.Assembler, r.Step, steps)

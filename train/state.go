@@ -82,7 +82,8 @@ func (s *State) on(device int) []*tensors.Tensor {
 	return s.Tensors[device*n : (device+1)*n]
 }
 
-// WholeParams are the parameters whole on the first device, for programs that know of no others, and what frees them.
+// WholeParams returns the parameters, whole, on the first device, for programs that know of only one, and a function that frees
+// them.
 func (s *State) WholeParams() (params []*tensors.Tensor, free func(), err error) {
 	if s.mesh.Devices() == 1 {
 		return s.Tensors[:s.Layout.NumParams()], func() {}, nil

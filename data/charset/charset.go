@@ -1,5 +1,5 @@
-// Package charset tells which encoding a text is in that is no UTF-8, and turns it into UTF-8. It knows what old Chinese and
-// Western text is in: GB18030 (and so GBK and GB2312), Big5, Windows-1252 (and so Latin-1).
+// Package charset finds the encoding of a text that is not UTF-8 and turns it into UTF-8. It knows those of old Chinese and
+// Western text: GB18030 (and so GBK and GB2312), Big5, Windows-1252 (and so Latin-1).
 package charset
 
 import (

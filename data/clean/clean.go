@@ -1,5 +1,5 @@
 // Package clean mends texts: Unicode forms, characters that cannot be seen, white space, lines that belong to a page and not to
-// its text. Private data is [data/private]'s, what a text is worth [data/quality]'s.
+// its text. Private data is package pii's, what a text is worth package quality's.
 package clean
 
 import (

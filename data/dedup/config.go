@@ -14,8 +14,8 @@
 //	Cluster  once                               pairs → connected components, and which document of each is kept
 //	Verdicts one per input file                 what to do with each of its documents
 //
-// Each writes into an empty folder of its own. Whoever gave it syncs the files and commits the folder by its rename (package exec):
-// nothing here is synced.
+// Each writes into an empty folder of its own. Nothing here is synced: the caller (package exec) syncs the files and commits
+// the folder by renaming it.
 //
 // A document is known by its number: the file's in the upper 32 bits, its index within the file in the lower ones. The outcome
 // depends on the texts, their numbers and the [Config], and on nothing else.

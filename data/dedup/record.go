@@ -236,7 +236,7 @@ func (r *run) next() error {
 const maxFanIn = 256
 
 // merged iterates over one part of all runs in the order of keys. Where there are too many runs for one pass, groups of them are
-// merged first, into the folder temp. stop ends an iteration early and removes what is temporary.
+// merged first, into the folder temp. cleanup removes what is temporary, also after an iteration that ended early.
 func merged(ctx context.Context, runs []string, part int, temp string) (records iter.Seq2[record, error], cleanup func(), err error) {
 	var made []string
 	cleanup = func() {

@@ -50,8 +50,8 @@ func (m *Model) Evaluate(examples iter.Seq2[Example, error], value string) (*Eva
 	return t.evaluate(value)
 }
 
-// EvaluateAttribute compares an attribute that documents carry already with their labels. A text is compared as it is. Of a number the
-// documents with at least threshold are taken to have the label value, the others not to have it.
+// EvaluateAttribute compares an attribute that documents carry already with their labels. A text is compared as it is. Where
+// the attribute is a number, documents with at least threshold count as having the label value, the others as not having it.
 func EvaluateAttribute(examples iter.Seq2[Example, error], attribute, value string, threshold float64) (*Evaluation, error) {
 	var t tally
 	n := 0

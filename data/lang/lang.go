@@ -1,6 +1,6 @@
 // Package lang says which language a text is in. Where the script decides (Chinese, Japanese, Korean, Thai, …) its share of the
-// letters does; English is told by its function words; the rest of what is written in Latin, Cyrillic, Arabic or Devanagari
-// letters is asked of lingua-go, on the first kilobyte only: it reads a fifth to half of a megabyte a second, and would set the
+// letters does; English is told by its function words. For the rest of what is written in Latin, Cyrillic, Arabic or Devanagari
+// letters lingua-go is asked, about the first kilobyte only: it reads a fifth to half of a megabyte a second, and would set the
 // speed of the whole preparation.
 package lang
 

@@ -84,7 +84,7 @@ type Measured struct {
 	DeltaArea *Comparison `json:"delta_area,omitempty"`
 }
 
-// Noise is what two runs differ by that differ in their seed only.
+// Noise is how far apart two runs are that differ in their seed only.
 type Noise struct {
 	// SeedSD is the standard deviation of the final bits per byte between seeds, pooled over the variants, with DF degrees
 	// of freedom: the noise floor of a single run.

@@ -18,7 +18,7 @@ import (
 // worse. Intervals have the confidence 1 − Alpha, each for itself.
 const Alpha = 0.05
 
-// Power is the chance to find a difference that the number of further seeds is computed for.
+// Power is the chance of finding a difference at which the number of further seeds is computed.
 const Power = 0.8
 
 // Interval is a confidence interval.

@@ -97,8 +97,8 @@ func (s *Store) Load(ctx context.Context, step int64) (*State, error) {
 	return s.LoadTensors(ctx, step, func(string) bool { return true })
 }
 
-// LoadTensors is Load that keeps the tensors of the wanted names only: the weights, say, without the optimizer's state,
-// which is twice their size. All the rest is verified, too.
+// LoadTensors is [Store.Load], but keeps only the tensors with the wanted names: the weights, say, without the optimizer's
+// state, which is twice their size. The others are verified, too.
 func (s *Store) LoadTensors(ctx context.Context, step int64, want func(name string) bool) (*State, error) {
 	m, p := s.manifest(step)
 	if p != nil {
@@ -143,7 +143,7 @@ func (s *Store) LoadLatest(ctx context.Context, report func(*Problem)) (*State, 
 	return s.LoadUpTo(ctx, math.MaxInt64, report)
 }
 
-// LoadUpTo is LoadLatest with newer checkpoints than that of a step left out of account.
+// LoadUpTo is [Store.LoadLatest] among the checkpoints of step last and before.
 func (s *Store) LoadUpTo(ctx context.Context, last int64, report func(*Problem)) (*State, error) {
 	steps, err := s.List()
 	if err != nil {
@@ -249,7 +249,7 @@ func (s *Store) readFile(
 
 // hashedReader reads a file from start to end and hashes all of it.
 type hashedReader struct {
-	ctx     context.Context //nolint:containedctx // lives for one call of read
+	ctx     context.Context // lives for one call of read
 	f       io.Reader
 	hash    *xxh3.Hasher
 	at      int64

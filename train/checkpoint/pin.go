@@ -70,8 +70,8 @@ func (s *Store) Unpin(pin Pin) error {
 	return s.fsys.SyncDir(dir)
 }
 
-// Pins lists all pins. A file in the pins folder that is none is an error, as it may be one that somebody
-// made by hand and misspelled; hidden files are passed over.
+// Pins lists all pins. A file in the pins folder that is not a pin is an error: somebody may have made it by hand and
+// misspelled it. Hidden files are passed over.
 func (s *Store) Pins() ([]Pin, error) {
 	dir := filepath.Join(s.dir, pinsDir)
 	entries, err := s.fsys.ReadDir(dir)

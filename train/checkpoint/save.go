@@ -256,7 +256,7 @@ func (h *hashedWriter) Write(p []byte) (int, error) {
 
 // source writes a tensor's data chunk by chunk and notes its place and hash.
 type source struct {
-	ctx   context.Context //nolint:containedctx // lives for one call of Save, through an io.WriterTo
+	ctx   context.Context // lives for one call of Save, through an io.WriterTo
 	data  []byte
 	at    *int64 // bytes in the file so far
 	entry *tensorEntry

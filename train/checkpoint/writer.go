@@ -41,7 +41,7 @@ type Writer struct {
 	store  *Store
 	config Config
 	report func(Event)
-	ctx    context.Context //nolint:containedctx // cancelled by Close to end the save in progress
+	ctx    context.Context // cancelled by Close to end the save in progress
 	cancel context.CancelFunc
 
 	mu      sync.Mutex

@@ -41,7 +41,7 @@ func (l Law) Predict(scale float64) float64 {
 	return math.Exp(-l.C * math.Pow(scale, -l.Alpha))
 }
 
-// F is log(−log rate), linear in log scale under the law.
+// F is log(−log rate), which is linear in log scale under the law.
 func F(rate float64) float64 { return math.Log(-math.Log(rate)) }
 
 // significance below which a misfit counts.

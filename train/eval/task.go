@@ -75,8 +75,8 @@ func newTaskResult(t Task, shots int, items []ItemResult) TaskResult {
 	return r
 }
 
-// Likelihood measures a task of choices or a cloze task: by the log-likelihood of given texts, nothing is generated. Each item
-// has up to so many shots before it.
+// Likelihood measures a task of choices or a cloze task by the log-likelihood of given texts; nothing is generated. Each item
+// has up to shots solved items before it.
 func (s *Scorer) Likelihood(ctx context.Context, params []*tensors.Tensor, tok tokenizer.Tokenizer, t Task, shots int, progress Progress) (TaskResult, error) {
 	enc := encoder{tok}
 	var requests []Request

@@ -10,11 +10,12 @@ import (
 	g "github.com/gomlx/gomlx/core/graph"
 )
 
-// Repeat runs body for the indices 0 … count-1, int32 scalars. count, at most most, is known only when the program runs. body makes
-// new sums of the old ones. It may read the values, which stay as they are, and nothing else of the graph: go-xla v0.4.2 mistakes the
-// function that operations on values from outside belong to.
+// Repeat runs body for the indices 0 … count-1, int32 scalars; count, which is at most most, is known only when the program
+// runs. body returns the new sums, given the old ones. It may read values, which do not change, and nothing else of the graph:
+// go-xla v0.4.2 takes operations on other values to be of the wrong function.
 //
-// On GoMLX's own backend, whose loops (v0.1.3) wait for ever, it is most copies of body, which is to add nothing beyond count.
+// On GoMLX's own backend, whose loops (v0.1.3) wait for ever, it is most copies of body instead: body must add nothing for an
+// index beyond count.
 func (m *Mesh) Repeat(count *g.Node, most int, sums, values []*g.Node, body func(index *g.Node, sums, values []*g.Node) []*g.Node) []*g.Node {
 	gr := count.Graph()
 	if _, xla := m.backend.(interface{ IsCPU() bool }); !xla {

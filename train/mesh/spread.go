@@ -39,7 +39,7 @@ func (s spread) Parts() int { return s.mesh.BatchParts() }
 
 func (s spread) SplitHeads() bool { return s.mesh.sizes.Tensor > 1 }
 
-// Place has x lie as the rule says from here on. On one device it is x.
+// Place lays x out on the devices as the rule says. On one device it is x.
 //
 // Go-xla has no operation for it (StableHLO's sdy.sharding_constraint), but a function's parameters and results have
 // shardings: a call of one that returns its parameter is the same to Shardy.

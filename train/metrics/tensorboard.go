@@ -24,9 +24,9 @@ type TensorBoard struct {
 // eventFile is the name of an event file; TensorBoard knows them by "tfevents" and reads them in the order of their names.
 const eventFile = "events.out.tfevents.%d.step%09d"
 
-// OpenTensorBoard begins an event file in dir for a run that goes on with update step. Every process has its own file, and
-// says from which step on TensorBoard is to forget what earlier files have. Its name comes after theirs, also where the
-// clock was set back.
+// OpenTensorBoard begins an event file in dir for a run that goes on with update step. Every process has its own file, and says
+// from which step on TensorBoard is to forget what earlier files have. Its name sorts after theirs, even if the clock was set
+// back.
 func OpenTensorBoard(fsys vfs.FS, dir string, step int64, patience Patience) (*TensorBoard, error) {
 	if err := vfs.MkdirAllSync(fsys, dir); err != nil {
 		return nil, fmt.Errorf("open TensorBoard folder: %w", err)

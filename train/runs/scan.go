@@ -108,7 +108,7 @@ func Find(fsys vfs.FS, dir string) (list []string, err error) {
 // notRuns are the folders of a run directory that hold no other run.
 var notRuns = []string{"checkpoints", "tensorboard", "spikes", SampleFolder, section.Folder}
 
-// SampleFolder is where a run keeps the texts it generated, a file for each step that it did so after.
+// SampleFolder is where a run keeps the texts it generated, one file for each step after which it did so.
 const SampleFolder = "samples"
 
 // SampleFile is the name of the samples after step updates.
