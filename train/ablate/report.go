@@ -294,7 +294,7 @@ func (r *Report) judge() {
 			}
 		case v.Stopped > 0:
 			v.Verdict, v.Reason = Stopped, fmt.Sprintf("stopped at %.3g%% of the run, not among the best there", 100*v.Stopped)
-		case v.Diverged > 0 && v.Done == 0:
+		case v.Diverged > 0 && v.Diverged == len(v.Runs):
 			v.Verdict, v.Reason = Worse, fmt.Sprintf("all %d runs diverged", v.Diverged)
 		case v.Diverged > 0:
 			v.Verdict, v.Reason = Unstable, fmt.Sprintf("%d of %d runs diverged", v.Diverged, len(v.Runs))
