@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"pretrain/configs"
 	"pretrain/data/mix"
@@ -51,6 +52,15 @@ func cacheDir() (string, error) {
 		return "", fmt.Errorf("find a cache folder (set PRETRAIN_CACHE to one): %w", err)
 	}
 	return filepath.Join(dir, "pretrain"), nil
+}
+
+// ofCache adds to an error of a file in the cache what can be done about it: another cache.
+func ofCache(err error, cache string) error {
+	var file *fs.PathError
+	if errors.As(err, &file) && strings.HasPrefix(file.Path, cache) {
+		return fmt.Errorf("%w: set PRETRAIN_CACHE to a folder that can be written and has room", err)
+	}
+	return err
 }
 
 // openCorpus prepares what is raw, finds what is prepared, and opens it all. Close it.
@@ -124,7 +134,7 @@ func openSource(ctx context.Context, r *configs.Resolved, name string, m mix.Sou
 	})
 	bars.close()
 	if err != nil {
-		return nil, nil, fmt.Errorf("prepare source %s: %w", name, r.Locate("data", err))
+		return nil, nil, fmt.Errorf("prepare source %s: %w", name, ofCache(r.Locate("data", err), cache))
 	}
 	s, json, err := openPrepared(p.Dir)
 	if err != nil {

@@ -92,9 +92,9 @@ func jointTokenizer(ctx context.Context, c tokenizer.Config, sources []*read.Sou
 		return nil, err
 	}
 	if err := vfs.MkdirAllSync(vfs.OS, filepath.Dir(path)); err != nil {
-		return nil, err
+		return nil, ofCache(err, cache)
 	}
-	return json, writeFile(path, json)
+	return json, ofCache(writeFile(path, json), cache)
 }
 
 // trainedTokenizer trains a tokenizer on the documents it is given.
