@@ -15,9 +15,10 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
-/// The most bytes of a pre-token that are learned from as one. Upstream's time grows with the square of a word's length:
-/// eight megabytes of one letter, or of base64, kept it busy for twelve minutes. No text has words as long.
-const WORD: usize = 1 << 10;
+/// The most bytes of a pre-token that are learned from as one. Upstream moves the rest of a word at each merge in it, and looks
+/// through the whole of each word that has the pair: eight megabytes of one letter kept it busy for twelve minutes. Words
+/// are shorter; what is longer is base64, or a page of old Chinese, of which a token is a small part either way.
+const WORD: usize = 256;
 
 type Counts = AHashMap<CompactString, u64>;
 
