@@ -96,8 +96,8 @@ func newEval(stdout, stderr io.Writer) *cobra.Command {
 		Use: "eval --checkpoint RUN", Short: "Measure a model: bits per byte by source, choice and cloze tasks", Args: noArgs,
 		Long: `Measure a trained model.
 
-Without --data: the loss and bits per byte of the held-out text of each source of the run. With --data: of the texts in the
-files, and the tasks in them. The intervals are 95%, by bootstrap over documents or items.
+Texts: the loss and bits per byte of those in --data or, where it has none, of the held-out text of each source of the run
+(--tokens N: of a part of it). And the tasks in --data. The intervals are 95%, by bootstrap over documents or items.
 
 --data takes JSON Lines (also .gz, .zst), or a folder of such files. What a line is, its fields say:
   {"text"}                            a text: nats per token, bits per byte
@@ -204,6 +204,9 @@ func (o evalOptions) read() ([]eval.Task, error) {
 		list, err := readItems(path, name)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if len(list) == 0 {
+			return nil, usagef("--data: %s holds no items", path)
 		}
 		items = append(items, list...)
 	}
