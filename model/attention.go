@@ -20,17 +20,60 @@ const (
 	AttentionDecomposed AttentionKind = "decomposed"
 )
 
-// visible returns which keys each query may see, boolean [T, T] or, with document segments [B, T], [B, 1, T, T]:
-// itself and what came before, within the window and within its own document.
-func visible(gr *g.Graph, seqLen, window int, segments *g.Node) *g.Node {
-	square := shapes.Make(dtypes.Int32, seqLen, seqLen)
-	query, key := g.Iota(gr, square, 0), g.Iota(gr, square, 1)
+// span is a range of positions of a sequence, from…to-1.
+type span struct{ from, to int }
+
+func (s span) of(x *g.Node, axis int) *g.Node {
+	if s.from == 0 && s.to == x.Shape().Dimensions[axis] {
+		return x
+	}
+	return g.SliceAxis(x, axis, g.AxisRange(s.from, s.to))
+}
+
+// view is what a block of queries attends to: which keys, and of those which each query sees, boolean [Tq, Tk] or
+// [B, 1, Tq, Tk].
+type view struct {
+	queries, keys span
+	mask          *g.Node
+}
+
+// blockSize is how many queries attend together where attention is of elementary operations: larger blocks compute more in vain, smaller
+// ones are slower to multiply and longer to compile (docs/performance.md, "Causal blocks").
+func blockSize(seqLen int) int {
+	if seqLen < 512 {
+		return seqLen
+	}
+	return max(256, (seqLen+7)/8)
+}
+
+// views divides the queries of a sequence into blocks, each with the keys that any of its queries sees: the query itself and what came
+// before, within the window and, with segments [B, T], within its own document. Scores of keys that no query of a block sees, up to
+// half of all, are never computed.
+func views(gr *g.Graph, seqLen, block, window int, segments *g.Node) []view {
+	var all []view
+	for from := 0; from < seqLen; from += block {
+		v := view{queries: span{from, min(from+block, seqLen)}}
+		v.keys = span{0, v.queries.to}
+		if window > 0 {
+			v.keys.from = max(0, from-window+1)
+		}
+		v.mask = visible(gr, v.queries, v.keys, window, segments)
+		all = append(all, v)
+	}
+	return all
+}
+
+// visible is the mask of a [view].
+func visible(gr *g.Graph, queries, keys span, window int, segments *g.Node) *g.Node {
+	rectangle := shapes.Make(dtypes.Int32, queries.to-queries.from, keys.to-keys.from)
+	place := func(axis, from int) *g.Node { return g.AddScalar(g.Iota(gr, rectangle, axis), from) }
+	query, key := place(0, queries.from), place(1, keys.from)
 	mask := g.GreaterOrEqual(query, key)
 	if window > 0 {
 		mask = g.LogicalAnd(mask, g.LessThan(g.Sub(query, key), g.Scalar(gr, dtypes.Int32, window)))
 	}
 	if segments != nil {
-		same := g.Equal(g.ExpandAxes(segments, 1, 3), g.ExpandAxes(segments, 1, 2)) // [B, 1, T, T]
+		same := g.Equal(g.ExpandAxes(queries.of(segments, 1), 1, 3), g.ExpandAxes(keys.of(segments, 1), 1, 2)) // [B, 1, Tq, Tk]
 		mask = g.LogicalAnd(g.ExpandLeftToRank(mask, 4), same)
 	}
 	return mask
@@ -43,14 +86,42 @@ func (n Numerics) fuses(headDim, window int, segments *g.Node) bool {
 	return n.fusedAttention && window == 0 && segments == nil && headDim%8 == 0 && headDim <= 128
 }
 
-// attend is softmax(q·kᵀ/√E)·v over visible keys: those of the mask, or without one, by the backend's fused kernel, all up to
+// attend is softmax(q·kᵀ/√E)·v over visible keys: those of the views, block by block, or without any, by the backend's fused kernel, all up to
 // the query's own. q is [B, H, T, E], k and v are [B, K, S, E], S being T but for keys kept from earlier (see
 // [Decoder.Extend]); the result is float32 [B, H, T, E].
-func (n Numerics) attend(q, k, v, mask *g.Node) (o *g.Node, pullback func(do *g.Node) (dq, dk, dv *g.Node)) {
-	if mask == nil {
+func (n Numerics) attend(q, k, v *g.Node, seen []view) (o *g.Node, pullback func(do *g.Node) (dq, dk, dv *g.Node)) {
+	switch len(seen) {
+	case 0:
 		return n.attendFused(q, k, v)
+	case 1:
+		return n.attendDecomposed(q, k, v, seen[0].mask)
 	}
-	return n.attendDecomposed(q, k, v, mask)
+	k, v = n.Narrow(k), n.Narrow(v)
+	outs := make([]*g.Node, len(seen))
+	backs := make([]func(do *g.Node) (dq, dk, dv *g.Node), len(seen))
+	for i, w := range seen {
+		outs[i], backs[i] = n.attendDecomposed(w.queries.of(q, 2), w.keys.of(k, 2), w.keys.of(v, 2), w.mask)
+	}
+	return g.Concatenate(outs, 2), func(do *g.Node) (dq, dk, dv *g.Node) {
+		dqs := make([]*g.Node, len(seen))
+		for i, w := range seen {
+			var fromK, fromV *g.Node
+			dqs[i], fromK, fromV = backs[i](w.queries.of(do, 2))
+			dk, dv = addAt(dk, fromK, w.keys, k), addAt(dv, fromV, w.keys, v)
+		}
+		return g.Concatenate(dqs, 2), dk, dv
+	}
+}
+
+// addAt adds x, which belongs to the positions at of like [B, K, T, E], to sum.
+func addAt(sum, x *g.Node, at span, like *g.Node) *g.Node {
+	if seqLen := like.Shape().Dimensions[2]; at.to-at.from < seqLen {
+		x = g.Pad(x, g.ScalarZero(x.Graph(), x.DType()), compute.PadAxis{}, compute.PadAxis{}, compute.PadAxis{Start: at.from, End: seqLen - at.to}, compute.PadAxis{})
+	}
+	if sum == nil {
+		return x
+	}
+	return g.Add(sum, x)
 }
 
 // attendFused is one kernel forward and one back. Between them it keeps the output and, of each row of scores, the logarithm
@@ -81,7 +152,7 @@ func (n Numerics) attendDecomposed(q, k, v, mask *g.Node) (o *g.Node, pullback f
 	}
 	rows, cols := len(lead), len(lead)+1
 	fold := func(x *g.Node) *g.Node { return g.Reshape(x, append(slices.Clone(lead), -1, headDim)...) }
-	unfold := func(x *g.Node) *g.Node { return g.Reshape(x, batch, -1, seqLen, headDim) }
+	unfold := func(x *g.Node, length int) *g.Node { return g.Reshape(x, batch, -1, length, headDim) }
 
 	scale := 1 / math.Sqrt(float64(headDim))
 	q, k, v = n.Narrow(fold(g.MulScalar(q, scale))), n.Narrow(fold(k)), n.Narrow(fold(v))
@@ -94,7 +165,7 @@ func (n Numerics) attendDecomposed(q, k, v, mask *g.Node) (o *g.Node, pullback f
 	probs = n.Narrow(g.Reshape(probs, append(slices.Clone(lead), group*seqLen, numKeys)...))
 	out := n.Dot(probs, cols, v, rows, axes...) // [B·K, G·T, E]
 
-	return unfold(out), func(do *g.Node) (dq, dk, dv *g.Node) {
+	return unfold(out, seqLen), func(do *g.Node) (dq, dk, dv *g.Node) {
 		do = fold(do)
 		// rowsum(dp·p) = rowsum(do·o): the cheap side of the softmax's gradient (Dao et al. 2205.14135, §3.1).
 		inner := g.ExpandAxes(g.ReduceSum(g.Mul(do, out), -1), -1)
@@ -104,7 +175,7 @@ func (n Numerics) attendDecomposed(q, k, v, mask *g.Node) (o *g.Node, pullback f
 		dscores := n.Narrow(g.Mul(g.ConvertDType(probs, dtypes.Float32), g.Sub(dprobs, inner)))
 		dq = g.MulScalar(n.Dot(dscores, cols, k, rows, axes...), scale)
 		dk = n.Dot(dscores, rows, q, rows, axes...)
-		return unfold(dq), unfold(dk), unfold(dv)
+		return unfold(dq, seqLen), unfold(dk, numKeys), unfold(dv, numKeys)
 	}
 }
 

@@ -61,11 +61,11 @@ type Input struct {
 	Segments, Positions *g.Node
 }
 
-// context is what all layers share: position tables and the attention mask, nil where attention is the backend's kernel.
+// context is what all layers share: position tables and what queries see, nil where attention is the backend's kernel.
 type context struct {
 	batch, seqLen int
 	rotary        rotary
-	mask          *g.Node
+	views         []view
 	// keep is [Extension.Keep]; nil: attend to these positions' own keys and values.
 	keep func(layer int, k, v *g.Node) (keys, values *g.Node)
 }
@@ -82,7 +82,7 @@ func (m Decoder) newContext(in Input) context {
 	}
 	c.rotary = newRotary(positions, m.HeadDim, m.RopeTheta, m.RopeScaling)
 	if !m.Numerics.fuses(m.HeadDim, m.SlidingWindow, segments) {
-		c.mask = visible(in.Tokens.Graph(), c.seqLen, m.SlidingWindow, segments)
+		c.views = views(in.Tokens.Graph(), c.seqLen, blockSize(c.seqLen), m.SlidingWindow, segments)
 	}
 	return c
 }
@@ -198,11 +198,11 @@ func (m Decoder) attention(i int, w Weights, x *g.Node, ctx context) (*g.Node, f
 	if ctx.keep != nil {
 		k, v = ctx.keep(i, k, v)
 	}
-	heads, attendBack := n.attend(q, k, v, ctx.mask)
-	if m.Remat == RematAttention && ctx.mask != nil { // a fused kernel keeps nothing worth computing again
+	heads, attendBack := n.attend(q, k, v, ctx.views)
+	if m.Remat == RematAttention && ctx.views != nil { // a fused kernel keeps nothing worth computing again
 		attendBack = func(do *g.Node) (dq, dk, dv *g.Node) {
 			barred := g.OptimizationBarriers(q, k, v, do)
-			_, back := n.attend(barred[0], barred[1], barred[2], ctx.mask)
+			_, back := n.attend(barred[0], barred[1], barred[2], ctx.views)
 			return back(barred[3])
 		}
 	}

@@ -18,7 +18,7 @@ type Extension struct {
 func (m Decoder) Extend(w Weights, e Extension) *g.Node {
 	dims := e.Tokens.Shape().Dimensions
 	ctx := context{
-		batch: dims[0], seqLen: dims[1], mask: e.Visible, keep: e.Keep,
+		batch: dims[0], seqLen: dims[1], views: []view{{mask: e.Visible}}, keep: e.Keep,
 		rotary: newRotary(e.Positions, m.HeadDim, m.RopeTheta, m.RopeScaling),
 	}
 	x, _ := m.Numerics.embed(w["embed"], g.Reshape(e.Tokens, -1), m.embeddingScale())

@@ -123,8 +123,8 @@ func TestFusedAttentionIsTheDecomposed(t *testing.T) {
 	for _, kvHeads := range []int{4, 2, 1} {
 		exec := g.MustNewExec(be, func(in []*g.Node) []*g.Node {
 			var out []*g.Node
-			for _, mask := range []*g.Node{nil, visible(in[0].Graph(), seqLen, 0, nil)} {
-				o, back := n.attend(in[0], in[1], in[2], mask)
+			for _, seen := range [][]view{nil, views(in[0].Graph(), seqLen, seqLen, 0, nil)} {
+				o, back := n.attend(in[0], in[1], in[2], seen)
 				dq, dk, dv := back(in[3])
 				out = append(out, o, dq, dk, dv)
 			}
@@ -171,7 +171,7 @@ func TestFusedAttentionIsChosen(t *testing.T) {
 		tokens := g.Const(gr, [][]int32{{0, 1, 2, 3}})
 		m := Decoder{Config: Config{HeadDim: c.headDim, SlidingWindow: c.window, DocumentMask: c.documents}.Resolve(), Numerics: c.n}
 		ctx := m.newContext(Input{Tokens: tokens, Segments: constant(tokens, segments, 1, 4), Positions: constant(tokens, segments, 1, 4)})
-		if chosen := ctx.mask == nil; chosen != c.chosen {
+		if chosen := ctx.views == nil; chosen != c.chosen {
 			t.Errorf("%s: chosen %v, want %v", c.name, chosen, c.chosen)
 		}
 		gr.Finalize()

@@ -2,6 +2,7 @@ package model
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"slices"
@@ -147,12 +148,14 @@ func TestAttendPullback(t *testing.T) {
 		if c.window == 1 {
 			continue // the softmax of one score is constant: no gradient to compare
 		}
-		t.Run(c.name, func(t *testing.T) {
-			checkPullback(t, func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
-				o, back := fp32.attend(in[0], in[1], in[2], c.mask(in[0]))
-				return o, func(do *g.Node) []*g.Node { dq, dk, dv := back(do); return []*g.Node{dq, dk, dv} }
-			}, []string{"q", "k", "v"}, normal(11, 2, 4, 7, 6), normal(12, 2, c.kvHeads, 7, 6), normal(13, 2, c.kvHeads, 7, 6))
-		})
+		for _, block := range []int{7, 3} {
+			t.Run(fmt.Sprintf("%s, blocks of %d", c.name, block), func(t *testing.T) {
+				checkPullback(t, func(in []*g.Node) (*g.Node, func(*g.Node) []*g.Node) {
+					o, back := fp32.attend(in[0], in[1], in[2], c.views(in[0], block))
+					return o, func(do *g.Node) []*g.Node { dq, dk, dv := back(do); return []*g.Node{dq, dk, dv} }
+				}, []string{"q", "k", "v"}, normal(11, 2, 4, 7, 6), normal(12, 2, c.kvHeads, 7, 6), normal(13, 2, c.kvHeads, 7, 6))
+			})
+		}
 	}
 }
 

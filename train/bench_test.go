@@ -58,6 +58,19 @@ func BenchmarkDocumentMask(b *testing.B) {
 	}
 }
 
+// BenchmarkLength times a step of 4,096 tokens in sequences of several lengths.
+func BenchmarkLength(b *testing.B) {
+	for _, precision := range []model.Precision{model.BF16, model.FP32} {
+		for _, seqLen := range []int{256, 512, 1024, 2048, 4096} {
+			b.Run(fmt.Sprintf("%s/T%d", precision, seqLen), func(b *testing.B) {
+				m := benchModels[0].Config
+				m.MaxSeqLen = seqLen
+				benchmarkStep(b, m.Resolve(), precision, optim.Default())
+			})
+		}
+	}
+}
+
 // BenchmarkMicroBatches times a step of 4,096 tokens in one, two and four micro-batches.
 func BenchmarkMicroBatches(b *testing.B) {
 	for _, parts := range []int{1, 2, 4} {
@@ -110,13 +123,16 @@ func timeSteps(b *testing.B, grid *mesh.Mesh, m model.Config, precision model.Pr
 			b.Fatal(err)
 		}
 	}
-	step() // compiles
+	start := time.Now()
+	step()
+	first := time.Since(start)
 	before := processorTime(b)
 	b.ResetTimer()
 	for range b.N {
 		step()
 	}
 	b.ReportMetric(4096*float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
+	b.ReportMetric(first.Seconds(), "first-s") // builds the graph and compiles
 	b.ReportMetric((processorTime(b)-before).Seconds()*1e3/float64(b.N), "cpu-ms/step")
 }
 
