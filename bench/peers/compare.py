@@ -11,6 +11,7 @@ the median step after warm-up.
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import pathlib
@@ -21,22 +22,21 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-SIZES = {  # name: d_model, layers, vocabulary, sequences of 256
-    "quickstart": (192, 4, 4096, 16),
-    "9m": (320, 8, 8192, 16),
-    "30m": (512, 12, 8192, 8),
+SIZES = {  # name: d_model, layers, vocabulary, tokens a step
+    "quickstart": (192, 4, 4096, 4096),
+    "9m": (320, 8, 8192, 4096),
+    "30m": (512, 12, 8192, 2048),
 }
-T = 256
 PROGRAMS = ("torch eager", "torch.compile", "jax", "ours")
 
 
-def ours(a, size, precision):
-    d, layers, vocab, sequences = SIZES[size]
+def ours(a, size, length, precision):
+    d, layers, vocab, tokens = SIZES[size]
     with tempfile.TemporaryDirectory() as run:
         total = a.warmup + a.steps
         sets = {
-            "model": f"{{d_model: {d}, num_layers: {layers}, head_dim: 64, max_seq_len: {T}}}", "tokenizer.vocab_size": vocab,
-            "batch.tokens": f"{sequences * T}tok", "train.tokens": f"{total * sequences * T}tok", "train.precision": precision,
+            "model": f"{{d_model: {d}, num_layers: {layers}, head_dim: 64, max_seq_len: {length}}}", "tokenizer.vocab_size": vocab,
+            "batch.tokens": f"{tokens}tok", "train.tokens": f"{total * tokens}tok", "train.precision": precision,
             "optimizer": "{kind: adamw}", "schedule.peak_lr": 0.01, "schedule.warmup": "1 steps", "eval": "{every: never, at_end: false, tokens: 1ktok}",
             "checkpoint": "{every: never}", "sample.tokens": "0tok", "name": "peer",
         }
@@ -46,25 +46,25 @@ def ours(a, size, precision):
         subprocess.run([a.binary, "--config", config, "--run-dir", f"{run}/run", *args], check=True, capture_output=True, text=True)
         records = [json.loads(line) for line in open(f"{run}/run/metrics.jsonl")][a.warmup:]
     ms = [r["step_ms"] for r in records]
-    return {"peer": "pretrain", "mode": "", "steps": len(ms), "tokens_per_second": round(sequences * T * 1e3 / statistics.median(ms), 1),
+    return {"peer": "pretrain", "mode": "", "steps": len(ms), "tokens_per_second": round(tokens * 1e3 / statistics.median(ms), 1),
             "last_loss": records[-1]["loss"]}
 
 
-def peer(a, script, size, precision, *extra):
-    d, layers, vocab, sequences = SIZES[size]
+def peer(a, script, size, length, precision, *extra):
+    d, layers, vocab, tokens = SIZES[size]
     args = [sys.executable, HERE / script, "--precision", precision, "--d-model", d, "--num-layers", layers, "--vocab-size", vocab,
-            "-B", sequences, "-T", T, "--steps", a.steps, "--warmup", a.warmup, *extra]
+            "-B", tokens // length, "-T", length, "--steps", a.steps, "--warmup", a.warmup, *extra]
     done = subprocess.run([str(x) for x in args], check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run(a, program, size, precision):
+def run(a, program, size, length, precision):
     match program:
         case "ours":
-            return ours(a, size, precision)
+            return ours(a, size, length, precision)
         case "jax":
-            return peer(a, "peer_jax.py", size, precision)
-    return peer(a, "../golden/peer_train.py", size, precision, "--mode", "eager" if program == "torch eager" else "compile")
+            return peer(a, "peer_jax.py", size, length, precision)
+    return peer(a, "../golden/peer_train.py", size, length, precision, "--mode", "eager" if program == "torch eager" else "compile")
 
 
 def machine(binary):
@@ -74,32 +74,33 @@ def machine(binary):
 
 
 def measure(a):
-    for size in a.sizes:
-        for precision in a.precisions:
-            for i in range(a.rounds):
-                row = {"size": size, "precision": precision, **machine(a.binary)}
-                k = i % len(PROGRAMS)
-                row["programs"] = {name: run(a, name, size, precision) for name in PROGRAMS[k:] + PROGRAMS[:k]}
-                with open(a.out, "a") as f:
-                    f.write(json.dumps(row) + "\n")
-                print(json.dumps({name: p["tokens_per_second"] for name, p in row["programs"].items()}), file=sys.stderr, flush=True)
+    for size, length, precision in itertools.product(a.sizes, a.lengths, a.precisions):
+        for i in range(a.rounds):
+            row = {"size": size, "seq_len": length, "precision": precision, **machine(a.binary)}
+            k = i % len(PROGRAMS)
+            row["programs"] = {name: run(a, name, size, length, precision) for name in PROGRAMS[k:] + PROGRAMS[:k]}
+            with open(a.out, "a") as f:
+                f.write(json.dumps(row) + "\n")
+            print(json.dumps({name: p["tokens_per_second"] for name, p in row["programs"].items()}), file=sys.stderr, flush=True)
 
 
 def table(path):
     rows = [json.loads(line) for line in open(path)]
-    print("| model | precision | rounds | " + " | ".join(PROGRAMS) + " | " + " | ".join(f"ours / {p}" for p in PROGRAMS[:-1]) + " |")
-    print("|---" * (3 + len(PROGRAMS) * 2 - 1) + "|")
-    for size, precision in dict.fromkeys((r["size"], r["precision"]) for r in rows):
-        rounds = [{n: p["tokens_per_second"] for n, p in r["programs"].items()} for r in rows if (r["size"], r["precision"]) == (size, precision)]
+    print("| model | T | precision | rounds | " + " | ".join(PROGRAMS) + " | " + " | ".join(f"ours / {p}" for p in PROGRAMS[:-1]) + " |")
+    print("|---" * (4 + len(PROGRAMS) * 2 - 1) + "|")
+    case = lambda r: (r["size"], r.get("seq_len", 256), r["precision"])
+    for size, length, precision in dict.fromkeys(map(case, rows)):
+        rounds = [{n: p["tokens_per_second"] for n, p in r["programs"].items()} for r in rows if case(r) == (size, length, precision)]
         speeds = [f"{statistics.median(r[n] for r in rounds):,.0f}" for n in PROGRAMS]
         ratios = [f"{statistics.median(r['ours'] / r[n] for r in rounds):.2f}" for n in PROGRAMS[:-1]]
-        print(f"| {size} | {precision} | {len(rounds)} | " + " | ".join(speeds + ratios) + " |")
+        print(f"| {size} | {length} | {precision} | {len(rounds)} | " + " | ".join(speeds + ratios) + " |")
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--binary", default="bin/pretrain")
     p.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    p.add_argument("--lengths", nargs="+", type=int, default=[256], help="tokens of a sequence")
     p.add_argument("--precisions", nargs="+", default=["bf16", "fp32"])
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--steps", type=int, default=8)
