@@ -82,6 +82,9 @@ func Run(points []Point, o Options) (*Fit, error) {
 	values := form.values(best.theta, p.meanX, p.meanY)
 	f.Curve = form.curve(values)
 	for i, name := range form.names {
+		if math.IsInf(values[i], 0) || math.IsNaN(values[i]) {
+			return nil, fmt.Errorf("these losses follow no such law: at its optimum %s is %v; see that N, D and loss are in their columns, and in the same units in all points", name, values[i])
+		}
 		f.Estimates = append(f.Estimates, Estimate{name, values[i], math.NaN(), math.NaN()})
 	}
 	for _, pt := range points {
@@ -95,17 +98,33 @@ func Run(points []Point, o Options) (*Fit, error) {
 	return f, nil
 }
 
+func (p Point) positive() bool {
+	for _, v := range []float64{p.N, p.D, p.Loss} {
+		if !(v > 0) || math.IsInf(v, 0) {
+			return false
+		}
+	}
+	return true
+}
+
 // check refuses points that no law can be fitted to.
 func check(points []Point, parameters int) error {
 	for i, p := range points {
-		for _, v := range []float64{p.N, p.D, p.Loss} {
-			if !(v > 0) || math.IsInf(v, 0) {
-				return fmt.Errorf("point %d (%s): N %v, D %v, loss %v: want numbers above 0", i+1, p.Name, p.N, p.D, p.Loss)
-			}
+		if !p.positive() {
+			return fmt.Errorf("point %d (%s): N %v, D %v, loss %v: want numbers above 0", i+1, p.Name, p.N, p.D, p.Loss)
 		}
 	}
 	if len(points) < parameters {
 		return fmt.Errorf("%d points for %d parameters: want more runs than parameters, of several sizes and lengths", len(points), parameters)
+	}
+	alike := func(value func(Point) float64) bool {
+		return !slices.ContainsFunc(points, func(p Point) bool { return value(p) != value(points[0]) })
+	}
+	if alike(func(p Point) float64 { return p.N }) {
+		return fmt.Errorf("N is %g in all points, which says nothing of how the loss falls with it: want three sizes or more", points[0].N)
+	}
+	if alike(func(p Point) float64 { return p.D }) {
+		return fmt.Errorf("D is %g in all points, which says nothing of how the loss falls with it: want three lengths or more", points[0].D)
 	}
 	return nil
 }

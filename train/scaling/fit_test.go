@@ -238,8 +238,26 @@ func TestWarnings(t *testing.T) {
 // TestRefuses: what cannot be fitted is an error that says why.
 func TestRefuses(t *testing.T) {
 	good := []Point{{N: 1, D: 1, Loss: 1}, {N: 2, D: 2, Loss: 1}}
+	line := func(n, d float64) (points []Point) { // n and d are by how much each of six points is larger than the one before
+		for k := range 6 {
+			i := float64(k)
+			points = append(points, Point{N: 1e6 * math.Pow(n, i), D: 1e7 * math.Pow(d, i), Loss: 3 - i/10})
+		}
+		return points
+	}
+	var cliff []Point // all lengths but the shortest are as good: no power of D falls like that
+	for i := range 12 {
+		p := Point{N: math.Pow(10, 7+float64(i/4)), D: math.Pow(10, 8+float64(i%4)), Loss: 2.2 - float64(i/4)/10}
+		if i%4 == 0 {
+			p.Loss = 4
+		}
+		cliff = append(cliff, p)
+	}
 	for want, f := range map[string]func() error{
 		"2 points for 5 parameters": func() error { _, err := Run(good, Options{}); return err },
+		"N is 1e+06 in all points":  func() error { _, err := Run(line(1, 2), Options{}); return err },
+		"D is 1e+07 in all points":  func() error { _, err := Run(line(2, 1), Options{}); return err },
+		"follow no such law":        func() error { _, err := Run(cliff, Options{}); return err },
 		"unknown form":              func() error { _, err := Run(good, Options{Form: "x"}); return err },
 		"unknown method":            func() error { _, err := Run(good, Options{Method: "x"}); return err },
 		"want numbers above 0":      func() error { _, err := Run([]Point{{N: 1, D: math.NaN(), Loss: 1}}, Options{}); return err },
