@@ -55,6 +55,20 @@ func Mean(values []float64) Estimate {
 	return Estimate{stat.Mean(values, nil), Ratio(values, ones)}
 }
 
+// share is [Mean] for values of 0 and 1. Where all are alike a bootstrap has no width; the interval is then that of Clopper and Pearson
+// (1934): of n items none of which is right, 0 … 1 − 0.025^(1/n).
+func share(values []float64) Estimate {
+	e := Mean(values)
+	if e.CI != nil && (e.Value == 0 || e.Value == 1) {
+		possible := math.Pow(0.025, 1/float64(len(values)))
+		*e.CI = Interval{possible, 1}
+		if e.Value == 0 {
+			*e.CI = Interval{0, 1 - possible}
+		}
+	}
+	return e
+}
+
 // Estimate is a mean and its interval.
 type Estimate struct {
 	Value float64   `json:"value"`

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"pretrain/internal/prng"
@@ -35,6 +36,23 @@ func TestRatioCoverage(t *testing.T) {
 	}
 	if ci := Ratio([]float64{1, 2, 3}, []float64{2, 4, 6}); math.Abs(ci.Low-0.5) > 1e-12 || math.Abs(ci.High-0.5) > 1e-12 {
 		t.Errorf("units of one ratio have the interval %v", ci)
+	}
+}
+
+// TestShareOfAll: no item right, or each, does not mean that no other would be. The ends are scipy 1.16.3's binomtest(0, 20).proportion_ci().
+func TestShareOfAll(t *testing.T) {
+	for value, want := range map[float64]Interval{0: {0, 0.1684335}, 1: {0.8315665, 1}} {
+		e := share(slices.Repeat([]float64{value}, 20))
+		if e.Value != value || math.Abs(e.CI.Low-want.Low) > 1e-7 || math.Abs(e.CI.High-want.High) > 1e-7 {
+			t.Errorf("20 of %v: %v %v, want %v", value, e.Value, *e.CI, want)
+		}
+	}
+	if e := share([]float64{0}); e.CI != nil {
+		t.Errorf("one item has the interval %v", *e.CI)
+	}
+	some := []float64{0, 1, 1, 0, 1}
+	if got, want := share(some), Mean(some); got.Value != want.Value || *got.CI != *want.CI {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

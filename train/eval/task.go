@@ -70,7 +70,11 @@ func newTaskResult(t Task, shots int, items []ItemResult) TaskResult {
 		for i, item := range items {
 			values[i] = item.Values[m]
 		}
-		r.Metrics[m] = Mean(values)
+		if m == TargetNats {
+			r.Metrics[m] = Mean(values)
+		} else {
+			r.Metrics[m] = share(values)
+		}
 	}
 	return r
 }
