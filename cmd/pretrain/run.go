@@ -150,18 +150,20 @@ func trainRun(ctx context.Context, draft *configs.Draft, o trainOptions, stdout,
 		return err
 	}
 	r := j.config
-	if saved != nil {
-		if saved.Meta.Step > r.Derived.Steps {
-			return usagef("the run in %s is at step %d, past the %d steps of this configuration: choose another --run-dir", j.dir, saved.Meta.Step, r.Derived.Steps)
-		}
-		if done, err := readResult(j.dir); err != nil {
-			return err
-		} else if done != nil && done.Step == r.Derived.Steps && saved.Meta.Step == done.Step {
-			j.say("this run is finished: step %d of %d is saved in %s. Train longer with --set train.tokens=…, or start another with --run-dir.",
-				done.Step, r.Derived.Steps, j.dir)
-			done.RunDir = j.dir // it may have been moved
-			return j.show(done, asJSON)
-		}
+	done, err := readResult(j.dir)
+	switch {
+	case err != nil:
+		return err
+	case saved == nil && done != nil:
+		return fmt.Errorf("the run in %s was finished at step %d, but has no checkpoint any more; to train it again would replace its records: choose another --run-dir, or remove %s",
+			j.dir, done.Step, filepath.Join(j.dir, "result.json"))
+	case saved != nil && saved.Meta.Step > r.Derived.Steps:
+		return usagef("the run in %s is at step %d, past the %d steps of this configuration: choose another --run-dir", j.dir, saved.Meta.Step, r.Derived.Steps)
+	case done != nil && done.Step == r.Derived.Steps && saved.Meta.Step == done.Step:
+		j.say("this run is finished: step %d of %d is saved in %s. Train longer with --set train.tokens=…, or start another with --run-dir.",
+			done.Step, r.Derived.Steps, j.dir)
+		done.RunDir = j.dir // it may have been moved
+		return j.show(done, asJSON)
 	}
 	if err := j.openLog(); err != nil {
 		return err
