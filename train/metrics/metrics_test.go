@@ -352,8 +352,8 @@ func TestRecords(t *testing.T) {
 		"an empty line":             {"{\"step\":0}\n\n", 1, "line 2 (byte 11) is not a record: unexpected end of JSON input"},
 		"a wrong type":              {"{\"step\":\"0\"}\n", 0, "line 1 (byte 0) is not a record: json: cannot unmarshal string into Go struct field Record.step of type int64"},
 		"a step before the first":   {"{\"step\":-1}\n", 0, "line 1 (byte 0) is not a record: step -1: want 0 or more"},
-		"a file without line ends":  {strings.Repeat(" ", 1<<17+1), 0, "line 1 (byte 0) is not a record: longer than 131072 bytes"},
-		"a large file without them": {strings.Repeat(" ", 1<<17+1) + "\n", 0, "line 1 (byte 0) is not a record: longer than 131072 bytes"},
+		"a file without line ends":  {strings.Repeat(" ", 1<<20+1), 0, "line 1 (byte 0) is not a record: longer than 1048576 bytes"},
+		"a large file without them": {strings.Repeat(" ", 1<<20+1) + "\n", 0, "line 1 (byte 0) is not a record: longer than 1048576 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			records, failed := 0, ""

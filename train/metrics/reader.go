@@ -13,8 +13,8 @@ import (
 )
 
 // maxLine bounds what a damaged file without line ends can make the reader hold. A record is a few hundred bytes, and some
-// 40 for each source.
-const maxLine = 1 << 17
+// 40 for each source, 150 where there is a validation: this is room for 5,000 sources.
+const maxLine = 1 << 20
 
 // LineError is a line that holds no record.
 type LineError struct {
