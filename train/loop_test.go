@@ -68,6 +68,19 @@ func (r *recorder) Write(rec metrics.Record) error {
 func (r *recorder) Flush() error { r.flushed = len(r.records); return nil }
 func (r *recorder) Close() error { return nil }
 
+// patient is a sink that has the steps, which are quicker here than any disk, wait for a save under way: put off, it would come later.
+type patient struct {
+	metrics.Sink
+	writer *checkpoint.Writer
+}
+
+func (p patient) Write(rec metrics.Record) error {
+	for end := time.Now().Add(5 * time.Second); !p.writer.Idle() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	return p.Sink.Write(rec)
+}
+
 const tinySteps = 9
 
 // tinyRun is a run of 9 steps: three of one micro-batch of 2 sequences, then of two. It saves every 4 steps, validates
@@ -113,7 +126,7 @@ func runOf(t *testing.T, p *Program, steps int64, sink metrics.Sink, store *chec
 		Program: p, State: initState(t, p, 10), Schedule: lr, Batches: batches, Data: plan,
 		Assembler: feed.Assembler{Plan: plan, Sources: []feed.Source{{Corpus: text, Options: pack.Options{}}}, Micro: 2},
 		Saver:     &Saver{Writer: writer, Config: config, Meta: checkpoint.Meta{Config: "x", ConfigHash: "y"}},
-		Metrics:   sink, EvalEvery: 3,
+		Metrics:   patient{sink, writer}, EvalEvery: 3,
 		Validate: func(ctx context.Context, s *State, last bool) (eval.Sources, error) {
 			v := float64(tensors.MustCopyFlatData[float32](s.Tensors[0])[0]) // of the state, and nothing else
 			if last {
