@@ -121,10 +121,10 @@ func check(points []Point, parameters int) error {
 		return !slices.ContainsFunc(points, func(p Point) bool { return value(p) != value(points[0]) })
 	}
 	if alike(func(p Point) float64 { return p.N }) {
-		return fmt.Errorf("N is %g in all points, which says nothing of how the loss falls with it: want three sizes or more", points[0].N)
+		return fmt.Errorf("all points have N %g, which says nothing of how the loss falls with it: want three sizes or more", points[0].N)
 	}
 	if alike(func(p Point) float64 { return p.D }) {
-		return fmt.Errorf("D is %g in all points, which says nothing of how the loss falls with it: want three lengths or more", points[0].D)
+		return fmt.Errorf("all points have D %g, which says nothing of how the loss falls with it: want three lengths or more", points[0].D)
 	}
 	return nil
 }

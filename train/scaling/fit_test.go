@@ -255,8 +255,8 @@ func TestRefuses(t *testing.T) {
 	}
 	for want, f := range map[string]func() error{
 		"2 points for 5 parameters": func() error { _, err := Run(good, Options{}); return err },
-		"N is 1e+06 in all points":  func() error { _, err := Run(line(1, 2), Options{}); return err },
-		"D is 1e+07 in all points":  func() error { _, err := Run(line(2, 1), Options{}); return err },
+		"all points have N 1e+06":   func() error { _, err := Run(line(1, 2), Options{}); return err },
+		"all points have D 1e+07":   func() error { _, err := Run(line(2, 1), Options{}); return err },
 		"follow no such law":        func() error { _, err := Run(cliff, Options{}); return err },
 		"unknown form":              func() error { _, err := Run(good, Options{Form: "x"}); return err },
 		"unknown method":            func() error { _, err := Run(good, Options{Method: "x"}); return err },
