@@ -9,6 +9,8 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 mkdir "$dir/home"
 tar xzf "$archive" -C "$dir"
+here=$(git -C "$(dirname "$0")" describe --always --dirty)
+grep -q "\"$here\"" "$dir/gpu-bench/bundle.json" || echo "the archive is of another commit than $here: make gpu-bench packs it anew" >&2
 plugin=$("$dir/gpu-bench/pretrain" doctor --backend cpu --json | "$python" -c 'import json, sys; print(json.load(sys.stdin)["backend"]["plugin"])')
 env -i PATH="$PATH" HOME="$dir/home" PYTHON="$python" BACKEND="xla:$plugin" SMOKE=1 MINUTES=30 OUT="$dir/results" "$dir/gpu-bench/run.sh"
 "$python" - "$dir/results/results.json" "$dir/gpu-bench" <<'END'
