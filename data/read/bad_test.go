@@ -133,7 +133,7 @@ func TestOpenErrors(t *testing.T) {
 	links, nothing, within := t.TempDir(), t.TempDir(), t.TempDir()
 	put(t, within+"/a/a.txt", []byte("x"))
 	for link, target := range map[string]string{
-		links + "/books": dir, nothing + "/a.txt": dir + "/none", within + "/loop": ".", within + "/b": "a",
+		links + "/books": dir, nothing + "/a.txt": dir + "/none", within + "/loop": ".", within + "/b": "a", within + "/c": within + "/a",
 	} {
 		if err := os.Symlink(target, link); err != nil {
 			t.Fatal(err)
@@ -142,6 +142,12 @@ func TestOpenErrors(t *testing.T) {
 	if s, err := Open(t.Context(), Default(within)); err != nil || s.Files() != 1 { // what they lead to is read anyway
 		t.Errorf("links within the folder: %v, %v", s, err)
 	}
+	t.Run("of a folder named from here", func(t *testing.T) {
+		t.Chdir(within)
+		if s, err := Open(t.Context(), Default(".")); err != nil || s.Files() != 1 {
+			t.Errorf("links within the folder: %v, %v", s, err)
+		}
+	})
 	put(t, dir+"/other/a.csv", nil)
 	put(t, dir+"/other/b.csv", nil)
 	put(t, dir+"/other/c.pdf", nil)

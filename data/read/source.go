@@ -197,16 +197,37 @@ func walk(ctx context.Context, root string, visit func(path, rel string, size in
 		case info.Mode().IsRegular():
 			visit(path, rel, info.Size())
 		case link && info.IsDir():
-			target, err := filepath.EvalSymlinks(path)
+			target, inside, err := within(root, path)
 			if err != nil {
 				return err
 			}
-			if within, err := filepath.Rel(root, target); err != nil || !filepath.IsLocal(within) {
+			if !inside {
 				return fmt.Errorf("%s is a link to the folder %s, which is not followed: name that as a source of its own, or remove the link", path, target)
 			}
 		}
 		return nil
 	})
+}
+
+// within reports where a link leads and whether that is below root, however the two are named.
+func within(root, link string) (target string, inside bool, err error) {
+	if root, err = resolve(root); err != nil {
+		return "", false, err
+	}
+	if target, err = resolve(link); err != nil {
+		return "", false, err
+	}
+	rel, err := filepath.Rel(root, target)
+	return target, err == nil && filepath.IsLocal(rel), nil
+}
+
+// resolve is a path from the root of the file system, without links.
+func resolve(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(path)
 }
 
 // describe lists extensions with their counts, the most frequent first: "12 .csv, 3 .pdf".
