@@ -47,10 +47,11 @@ func NumericsFor(backend compute.Backend, precision Precision) Numerics {
 		IsCUDA() bool
 	})
 	cpu, cuda := ok && xla.IsCPU(), ok && xla.IsCUDA()
+	n := Numerics{operand: dtypes.Float32, settles: cpu, gpu: cuda}
 	if precision == FP32 {
-		return Numerics{operand: dtypes.Float32, settles: cpu, gpu: cuda}
+		return n
 	}
-	n := Numerics{operand: dtypes.BFloat16, settles: cpu, copyTransposed: cpu, gpu: cuda}
+	n.operand, n.copyTransposed = dtypes.BFloat16, cpu
 	if cuda {
 		n.accumulator = dtypes.Float32
 	}

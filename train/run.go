@@ -137,9 +137,6 @@ func (r *Run) record(o outcome) *metrics.Record {
 	if o.metrics.Skipped {
 		r.Loop.SkippedUpdates++
 	} else {
-		if r.Loop.LossEMA == 0 {
-			r.Loop.LossEMA = float64(o.metrics.Loss)
-		}
 		r.Loop.LossEMA = metrics.Smoothed(r.Loop.LossEMA, float64(o.metrics.Loss), o.step+1-r.Loop.SkippedUpdates)
 	}
 	r.Loop.TrainSeconds += o.took.Seconds()

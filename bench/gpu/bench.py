@@ -230,12 +230,9 @@ class Bench:
         return run
 
     def backend(self, options=None):
-        # Memory is taken beforehand, as JAX does: growing, the allocator takes up to twice what is needed. How much is in use can then not
-        # be seen from outside, so one part has an allocator that takes what it needs.
-        if not self.gpu.name:
-            return self.a.backend
-        memory = "preallocate=true,memory_fraction=0.92"
-        return ",".join([self.a.backend, *([options] if options else []), *([] if options and "allocat" in options else [memory])])
+        # The program takes a GPU's memory beforehand, as JAX does; how much is in use can then not be seen from outside, so one part has an
+        # allocator that takes what it needs.
+        return f"{self.a.backend},{options}" if options and self.gpu.name else self.a.backend
 
     def environment(self, run):
         # What XLA found to be fast is kept with the run: a part begins knowing nothing.
